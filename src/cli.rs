@@ -1,0 +1,62 @@
+//! The command line: one subcommand, one module.
+
+use crate::db::{DatabaseArgs, Server};
+use crate::error::Result;
+use crate::{demo, kpi, load, migrate, serve, simulate};
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Keeps a shop's numbers exact and fresh inside the Postgres that already holds its sales.
+///
+/// Without DATABASE_URL, Pulso runs a private PostgreSQL of its own and stops it when the command ends.
+#[derive(Debug, Parser)]
+#[command(name = "pulso", version, propagate_version = true)]
+pub struct Cli {
+    #[command(flatten)]
+    pub database: DatabaseArgs,
+
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Bring the database to this version: tables, indexes, rollups, contract
+    #[command(subcommand)]
+    Migrate(migrate::Command),
+    /// Load a public data set as sales
+    #[command(subcommand)]
+    Load(load::Command),
+    /// Sell in a believable chain of shops, through ordinary transactions
+    Simulate(simulate::SimulateArgs),
+    /// Serve the KPIs over HTTP, and fold the rollups where no background worker does
+    Serve(serve::ServeArgs),
+    /// Show a shop's dashboard in the terminal
+    Kpi(kpi::KpiArgs),
+    /// Everything at once: a private server, 90 days of history, a simulator selling, the service and the dashboard
+    Demo(demo::DemoArgs),
+    /// Print the OpenAPI document of the service
+    Openapi,
+}
+
+/// Runs the command to its end, then stops the private server if there is one.
+pub async fn run(cli: Cli) -> Result<ExitCode> {
+    if matches!(cli.command, Command::Openapi) {
+        println!("{}", serve::openapi_json()?);
+        return Ok(ExitCode::SUCCESS);
+    }
+    let server = Server::open(&cli.database).await?;
+    let outcome = match cli.command {
+        Command::Migrate(command) => migrate::run(&server, command).await,
+        Command::Load(command) => load::run(&server, command).await,
+        Command::Simulate(args) => simulate::run(&server, args).await,
+        Command::Serve(args) => serve::run(&server, args).await,
+        Command::Kpi(args) => kpi::run(&server, args).await,
+        Command::Demo(args) => demo::run(&server, args).await,
+        Command::Openapi => Ok(ExitCode::SUCCESS),
+    };
+    let closed = server.close().await;
+    let code = outcome?;
+    closed?;
+    Ok(code)
+}

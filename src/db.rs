@@ -1,0 +1,100 @@
+//! The way to a server: the one named by `DATABASE_URL`, or a private cluster of Pulso's own.
+
+use crate::cluster::{self, Cluster};
+use crate::error::{Error, Result};
+use clap::Args;
+use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
+use std::path::PathBuf;
+use tokio_postgres::{Client, Config, NoTls};
+
+/// Which server a command works on.
+#[derive(Debug, Clone, Args)]
+#[command(next_help_heading = "Database")]
+pub struct DatabaseArgs {
+    /// Server to work on; without it Pulso starts a private PostgreSQL of its own
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true, global = true, value_name = "URL")]
+    pub database_url: Option<String>,
+
+    /// Where the private PostgreSQL keeps its data [default: pulso/ under the XDG data directory]
+    #[arg(long, env = "PULSO_DATA_DIR", global = true, value_name = "DIR")]
+    pub data_dir: Option<PathBuf>,
+
+    /// Delete the private PostgreSQL's data first and begin anew
+    #[arg(long, global = true, conflicts_with = "database_url")]
+    pub fresh: bool,
+}
+
+/// A server to work on, for as long as this value lives; `close` stops a private one.
+pub struct Server {
+    url: String,
+    cluster: Option<Cluster>,
+}
+
+impl Server {
+    pub async fn open(args: &DatabaseArgs) -> Result<Self> {
+        if let Some(url) = &args.database_url {
+            return Ok(Self { url: url.clone(), cluster: None });
+        }
+        let options = cluster::Options { data_dir: args.data_dir.clone(), fresh: args.fresh, ..Default::default() };
+        let cluster = Cluster::start(&options).await?;
+        Ok(Self { url: cluster.url().to_owned(), cluster: Some(cluster) })
+    }
+
+    /// A connection string; it may hold a password, so it is never printed.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub fn cluster(&self) -> Option<&Cluster> {
+        self.cluster.as_ref()
+    }
+
+    pub async fn connect(&self) -> Result<Client> {
+        connect(&self.url).await
+    }
+
+    /// Stops a private cluster that this process started; leaves any other server alone.
+    pub async fn close(self) -> Result<()> {
+        match self.cluster {
+            Some(cluster) => cluster.stop().await,
+            None => Ok(()),
+        }
+    }
+}
+
+fn config(url: &str) -> Result<Config> {
+    let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
+        let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
+        Error::usage(format!("DATABASE_URL cannot be read: {cause}"))
+            .with_hint("Write it as postgresql://user:password@host:5432/database")
+    })?;
+    if config.get_application_name().is_none() {
+        config.application_name("pulso");
+    }
+    Ok(config)
+}
+
+/// One connection, driven by a task that ends with it.
+pub async fn connect(url: &str) -> Result<Client> {
+    let (client, connection) = config(url)?.connect(NoTls).await.map_err(|error| {
+        let cause = Error::from(error);
+        Error::unavailable(format!("cannot connect to PostgreSQL: {cause}"))
+            .with_hint("Check DATABASE_URL and that the server is up; without DATABASE_URL Pulso starts a server of its own.")
+    })?;
+    tokio::spawn(async move {
+        if let Err(error) = connection.await {
+            tracing::debug!(%error, "connection ended");
+        }
+    });
+    Ok(client)
+}
+
+/// A pool of at most `size` connections.
+pub fn pool(url: &str, size: usize) -> Result<Pool> {
+    let manager = Manager::from_config(config(url)?, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+    Pool::builder(manager)
+        .max_size(size)
+        .runtime(deadpool_postgres::Runtime::Tokio1)
+        .build()
+        .map_err(|error| Error::failed(format!("cannot make a connection pool: {error}")))
+}

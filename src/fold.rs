@@ -1,0 +1,1 @@
+//! Folding by the service, where no background worker does it.

@@ -1,0 +1,15 @@
+//! Pulso keeps a shop's numbers exact and fresh inside the Postgres that already holds its sales.
+//!
+//! The binary is thin: each subcommand is a module here, so that tests and benchmarks drive the same code.
+
+pub mod cli;
+pub mod cluster;
+pub mod db;
+pub mod demo;
+pub mod error;
+pub mod fold;
+pub mod kpi;
+pub mod load;
+pub mod migrate;
+pub mod serve;
+pub mod simulate;
