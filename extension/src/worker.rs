@@ -6,7 +6,9 @@
 
 use crate::pg::worker::{databases, report_statistics};
 use crate::{pg::session, settings};
-use pgrx::bgworkers::{BackgroundWorker, BackgroundWorkerBuilder, BgWorkerStartTime, DynamicBackgroundWorker, SignalWakeFlags};
+use pgrx::bgworkers::{
+    BackgroundWorker, BackgroundWorkerBuilder, BackgroundWorkerStatus, BgWorkerStartTime, DynamicBackgroundWorker, SignalWakeFlags,
+};
 use pgrx::prelude::*;
 use std::collections::HashMap;
 use std::time::Duration;
@@ -39,7 +41,7 @@ pub fn launch() {
     loop {
         if settings::fold() {
             for database in BackgroundWorker::transaction(databases) {
-                if !folders.get(&database).is_some_and(|folder| folder.pid().is_ok()) {
+                if !folders.get(&database).is_some_and(is_alive) {
                     start_folder(database, &mut folders);
                 }
             }
@@ -50,6 +52,10 @@ pub fn launch() {
     }
 }
 
+fn is_alive(folder: &DynamicBackgroundWorker) -> bool {
+    matches!(folder.pid(), Ok(_) | Err(BackgroundWorkerStatus::NotYetStarted))
+}
+
 fn start_folder(database: pg_sys::Oid, folders: &mut HashMap<pg_sys::Oid, DynamicBackgroundWorker>) {
     let started = BackgroundWorkerBuilder::new("pulso folder")
         .set_type("pulso folder")
@@ -58,7 +64,6 @@ fn start_folder(database: pg_sys::Oid, folders: &mut HashMap<pg_sys::Oid, Dynami
         .enable_spi_access()
         .set_argument(Some(pg_sys::Datum::from(database)))
         .set_restart_time(None)
-        .set_notify_pid(std::process::id() as i32)
         .load_dynamic();
     match started {
         Ok(folder) => {
