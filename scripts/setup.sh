@@ -44,8 +44,9 @@ major_of() { "$1" --version | sed -E 's/^PostgreSQL ([0-9]+).*/\1/'; }
 headers_fit() {
   local header; header="$("$1" --includedir-server)/pg_config.h"
   local server; server="$("$("$1" --bindir)/postgres" --version | sed -E 's/^postgres \(PostgreSQL\) ([^ ]+).*/\1/')"
-  [ -f "$header" ] && cat "$header" "$(dirname "$header")"/pg_config_*.h 2>/dev/null |
-    grep -qF -e "#define PG_VERSION \"$server\"" -e "#define PG_VERSION \"$server "
+  # Some distributions keep the real one beside it, under the name of the architecture.
+  grep -qsF -e "#define PG_VERSION \"$server\"" -e "#define PG_VERSION \"$server " \
+    "$header" "$(dirname "$header")"/pg_config_*.h
 }
 
 # Servers to build for: "major pg_config" a line, supported and with fitting headers, one per major.
