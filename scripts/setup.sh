@@ -114,7 +114,7 @@ install_packages() {
   fi
   say "installs ${wanted[*]}:"
   printf '       %s\n' "${reason[@]}"
-  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends "${wanted[@]}" </dev/null
+  as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o Dpkg::Use-Pty=0 --no-install-recommends "${wanted[@]}" </dev/null
   [ -n "$(servers)" ] || die "the PostgreSQL server and its headers still differ in version" \
     "See: apt-cache policy postgresql-$major postgresql-server-dev-$major"
 }
