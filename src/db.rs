@@ -62,7 +62,7 @@ impl Server {
     }
 }
 
-fn config(url: &str) -> Result<Config> {
+pub(crate) fn config(url: &str) -> Result<Config> {
     let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
         let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         Error::usage(format!("DATABASE_URL cannot be read: {cause}"))
