@@ -78,8 +78,9 @@ pub(crate) fn config(url: &str) -> Result<Config> {
 pub async fn connect(url: &str) -> Result<Client> {
     let (client, connection) = config(url)?.connect(NoTls).await.map_err(|error| {
         let cause = Error::from(error);
-        Error::unavailable(format!("cannot connect to PostgreSQL: {cause}"))
-            .with_hint("Check DATABASE_URL and that the server is up; without DATABASE_URL Pulso starts a server of its own.")
+        Error::unavailable(format!("cannot connect to PostgreSQL: {cause}")).with_hint(
+            "Check DATABASE_URL and that the server is up; without DATABASE_URL Pulso starts a server of its own.",
+        )
     })?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {

@@ -33,9 +33,10 @@ impl From<tokio_postgres::Error> for ReadError {
         let text = || format!("{} [{}]", db.message(), db.code().code());
         match *db.code() {
             SqlState::QUERY_CANCELED | SqlState::LOCK_NOT_AVAILABLE => Self::TimedOut,
-            SqlState::UNDEFINED_TABLE | SqlState::UNDEFINED_FUNCTION | SqlState::UNDEFINED_COLUMN | SqlState::INVALID_SCHEMA_NAME => {
-                Self::NotMigrated(text())
-            }
+            SqlState::UNDEFINED_TABLE
+            | SqlState::UNDEFINED_FUNCTION
+            | SqlState::UNDEFINED_COLUMN
+            | SqlState::INVALID_SCHEMA_NAME => Self::NotMigrated(text()),
             SqlState::ADMIN_SHUTDOWN
             | SqlState::CRASH_SHUTDOWN
             | SqlState::CANNOT_CONNECT_NOW

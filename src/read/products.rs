@@ -77,7 +77,13 @@ pub struct Product {
 }
 
 /// The range and the limit are the caller's to bound.
-pub async fn top_products(client: &Client, store: &Store, range: DateRange, by: Ranking, limit: u16) -> Result<TopProducts, ReadError> {
+pub async fn top_products(
+    client: &Client,
+    store: &Store,
+    range: DateRange,
+    by: Ranking,
+    limit: u16,
+) -> Result<TopProducts, ReadError> {
     let statement = client.prepare_cached(include_str!("../../sql/query/top_products.sql")).await?;
     let rows = client.query(&statement, &[&store.id, &range.from, &range.to, &by.as_str(), &i64::from(limit)]).await?;
     let products = rows

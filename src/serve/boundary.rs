@@ -54,7 +54,9 @@ fn log(method: &axum::http::Method, path: &str, status: StatusCode, cause: Optio
 
 /// The client's own id where it is fit for a log, else a new one.
 fn request_id(request: &Request) -> String {
-    let fit = |id: &&str| (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b));
+    let fit = |id: &&str| {
+        (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    };
     match request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(fit) {
         Some(id) => id.to_owned(),
         None => Uuid::new_v4().to_string(),

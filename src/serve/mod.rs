@@ -136,7 +136,8 @@ impl Service {
         let listener = TcpListener::bind(listen).await.map_err(|error| bind_error(listen, &error))?;
         let address = listener.local_addr()?;
         let task = tokio::spawn(async move {
-            let serving = axum::serve(listener, router(state.clone())).with_graceful_shutdown(stop.clone().cancelled_owned());
+            let serving =
+                axum::serve(listener, router(state.clone())).with_graceful_shutdown(stop.clone().cancelled_owned());
             let outcome = tokio::select! {
                 outcome = serving.into_future() => outcome.map_err(Error::from),
                 () = async { stop.cancelled().await; tokio::time::sleep(DRAIN).await } => {

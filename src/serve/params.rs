@@ -72,16 +72,22 @@ impl Params {
 pub fn uuid(text: &str) -> Result<Uuid, String> {
     // The other spellings that the parser knows (braces, urn:) would give one shop several addresses.
     let plain = text.len() == 36;
-    Uuid::try_parse(text).ok().filter(|_| plain).ok_or_else(|| "must be a UUID, like 00000000-0000-0000-0000-000000000000".to_owned())
+    Uuid::try_parse(text)
+        .ok()
+        .filter(|_| plain)
+        .ok_or_else(|| "must be a UUID, like 00000000-0000-0000-0000-000000000000".to_owned())
 }
 
 pub fn day(text: &str) -> Result<Date, String> {
     // The parser also takes 20260730 and times after the date.
-    let plain = text.len() == 10 && text.bytes().enumerate().all(|(i, b)| if i == 4 || i == 7 { b == b'-' } else { b.is_ascii_digit() });
+    let plain = text.len() == 10
+        && text.bytes().enumerate().all(|(i, b)| if i == 4 || i == 7 { b == b'-' } else { b.is_ascii_digit() });
     let parsed = if plain { Date::from_str(text).ok() } else { None };
     match parsed {
         None => Err("must be a date, as YYYY-MM-DD".to_owned()),
-        Some(day) if day < FIRST_DATE || day > LAST_DATE => Err(format!("must be between {FIRST_DATE} and {LAST_DATE}")),
+        Some(day) if day < FIRST_DATE || day > LAST_DATE => {
+            Err(format!("must be between {FIRST_DATE} and {LAST_DATE}"))
+        }
         Some(day) => Ok(day),
     }
 }
@@ -99,7 +105,13 @@ pub fn up_to(max: u16) -> impl FnOnce(&str) -> Result<u16, String> {
 }
 
 /// The range asked for: `to` defaults to the shop's today, `from` to what `default_from` makes of `to`.
-pub fn range(from: Option<Date>, to: Option<Date>, today: Date, max_days: i64, default_from: impl FnOnce(Date) -> Date) -> Result<DateRange, Problem> {
+pub fn range(
+    from: Option<Date>,
+    to: Option<Date>,
+    today: Date,
+    max_days: i64,
+    default_from: impl FnOnce(Date) -> Date,
+) -> Result<DateRange, Problem> {
     let to = to.unwrap_or(today);
     let range = DateRange { from: from.unwrap_or_else(|| default_from(to)), to };
     let refuse = |detail| Err(Problem::invalid(vec![FieldError::new("from", detail)]));
@@ -129,7 +141,19 @@ mod tests {
     #[test]
     fn dates_are_strict() {
         assert_eq!(day("2024-02-29"), Ok(date(2024, 2, 29)));
-        for bad in ["", "2023-02-29", "20240229", "2024-2-9", "2024-02-29T00:00", "+024-02-01", "1899-12-31", "3000-01-01", "0000-00-00", "hoy", "２０２４-02-29"] {
+        for bad in [
+            "",
+            "2023-02-29",
+            "20240229",
+            "2024-2-9",
+            "2024-02-29T00:00",
+            "+024-02-01",
+            "1899-12-31",
+            "3000-01-01",
+            "0000-00-00",
+            "hoy",
+            "２０２４-02-29",
+        ] {
             assert!(day(bad).is_err(), "{bad}");
         }
     }
@@ -137,7 +161,13 @@ mod tests {
     #[test]
     fn uuids_are_strict() {
         assert!(uuid("00000000-0000-0000-0000-000000000001").is_ok());
-        for bad in ["", "1", "00000000000000000000000000000001", "{00000000-0000-0000-0000-000000000001}", "0000000-00000-0000-0000-000000000001"] {
+        for bad in [
+            "",
+            "1",
+            "00000000000000000000000000000001",
+            "{00000000-0000-0000-0000-000000000001}",
+            "0000000-00000-0000-0000-000000000001",
+        ] {
             assert!(uuid(bad).is_err(), "{bad}");
         }
     }

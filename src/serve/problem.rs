@@ -73,7 +73,8 @@ impl Problem {
 
     pub fn invalid(errors: Vec<FieldError>) -> Self {
         let detail = errors.iter().map(|e| format!("{}: {}", e.field, e.detail)).collect::<Vec<_>>().join("; ");
-        let mut this = Self::new(StatusCode::BAD_REQUEST, "urn:pulso:problem:invalid-request", "The request is malformed", detail);
+        let mut this =
+            Self::new(StatusCode::BAD_REQUEST, "urn:pulso:problem:invalid-request", "The request is malformed", detail);
         this.errors = errors;
         this
     }
@@ -81,7 +82,8 @@ impl Problem {
     /// Too many requests are being answered already.
     pub fn busy() -> Self {
         let detail = "The service is answering as many requests as it may; try again in a second.";
-        Self::new(StatusCode::SERVICE_UNAVAILABLE, "urn:pulso:problem:busy", "The service is busy", detail).retry_after(1)
+        Self::new(StatusCode::SERVICE_UNAVAILABLE, "urn:pulso:problem:busy", "The service is busy", detail)
+            .retry_after(1)
     }
 
     pub fn unavailable(detail: impl Into<String>) -> Self {
@@ -96,7 +98,8 @@ impl Problem {
 
     pub fn internal(cause: impl Into<String>) -> Self {
         let detail = "The service failed; its log has the cause under this request_id.";
-        let mut this = Self::new(StatusCode::INTERNAL_SERVER_ERROR, "urn:pulso:problem:internal", "Internal error", detail);
+        let mut this =
+            Self::new(StatusCode::INTERNAL_SERVER_ERROR, "urn:pulso:problem:internal", "Internal error", detail);
         this.cause = Some(cause.into());
         this
     }
@@ -112,9 +115,12 @@ impl Problem {
                 let detail = format!("{path} does not answer this method; the header Allow lists those it does.");
                 Self::new(status, "urn:pulso:problem:method-not-allowed", "Method not allowed", detail)
             }
-            StatusCode::PAYLOAD_TOO_LARGE => {
-                Self::new(status, "urn:pulso:problem:body-too-large", "The body is too large", "This service reads no bodies.")
-            }
+            StatusCode::PAYLOAD_TOO_LARGE => Self::new(
+                status,
+                "urn:pulso:problem:body-too-large",
+                "The body is too large",
+                "This service reads no bodies.",
+            ),
             _ => Self::new(status, "about:blank", status.canonical_reason().unwrap_or("Error"), ""),
         }
     }
@@ -153,7 +159,8 @@ impl Problem {
 impl IntoResponse for Problem {
     /// Only the status and the problem: `boundary` renders the document.
     fn into_response(self) -> Response {
-        let mut response = StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR).into_response();
+        let mut response =
+            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR).into_response();
         response.extensions_mut().insert(self);
         response
     }
@@ -163,15 +170,20 @@ impl From<ReadError> for Problem {
     fn from(error: ReadError) -> Self {
         let cause = error.to_string();
         match error {
-            ReadError::UnknownStore(_) => {
-                Self::new(StatusCode::NOT_FOUND, "urn:pulso:problem:unknown-store", "No such store", format!("{cause}; /v1/stores lists them."))
-            }
+            ReadError::UnknownStore(_) => Self::new(
+                StatusCode::NOT_FOUND,
+                "urn:pulso:problem:unknown-store",
+                "No such store",
+                format!("{cause}; /v1/stores lists them."),
+            ),
             ReadError::Unavailable(_) => {
-                Self::unavailable("The database cannot be reached or has no connection to spare; try again shortly.").caused_by(cause)
+                Self::unavailable("The database cannot be reached or has no connection to spare; try again shortly.")
+                    .caused_by(cause)
             }
             ReadError::TimedOut => Self::timed_out().caused_by(cause),
             ReadError::NotMigrated(_) => {
-                Self::unavailable("The database lacks the tables or views this service reads: run `pulso migrate up`.").caused_by(cause)
+                Self::unavailable("The database lacks the tables or views this service reads: run `pulso migrate up`.")
+                    .caused_by(cause)
             }
             ReadError::Failed(_) => Self::internal(cause),
         }

@@ -25,7 +25,11 @@ pub struct AppState {
 impl AppState {
     /// Connects to nothing yet: a server that is down is found by the first request, and its return too.
     pub fn new(url: &str, pool_size: usize, max_in_flight: usize) -> Result<Self> {
-        Ok(Self { pool: read_pool(url, pool_size)?, permits: Arc::new(Semaphore::new(max_in_flight)), request_timeout: REQUEST_TIMEOUT })
+        Ok(Self {
+            pool: read_pool(url, pool_size)?,
+            permits: Arc::new(Semaphore::new(max_in_flight)),
+            request_timeout: REQUEST_TIMEOUT,
+        })
     }
 
     pub async fn client(&self) -> Result<Client, ReadError> {
@@ -46,11 +50,16 @@ fn read_pool(url: &str, size: usize) -> Result<Pool> {
          set time zone 'UTC';
          set datestyle = 'ISO, YMD'"
     );
-    let manager = Manager::from_config(crate::db::config(url)?, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
+    let manager =
+        Manager::from_config(crate::db::config(url)?, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
     Pool::builder(manager)
         .max_size(size)
         .runtime(Runtime::Tokio1)
-        .timeouts(Timeouts { wait: Some(ACQUIRE_TIMEOUT), create: Some(ACQUIRE_TIMEOUT), recycle: Some(ACQUIRE_TIMEOUT) })
+        .timeouts(Timeouts {
+            wait: Some(ACQUIRE_TIMEOUT),
+            create: Some(ACQUIRE_TIMEOUT),
+            recycle: Some(ACQUIRE_TIMEOUT),
+        })
         .post_create(Hook::async_fn(move |client, _| {
             let setup = setup.clone();
             Box::pin(async move { client.batch_execute(&setup).await.map_err(HookError::Backend) })

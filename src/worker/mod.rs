@@ -108,7 +108,9 @@ async fn perform(job: Job, url: String) {
     let duration_ms = began.elapsed().as_millis() as u64;
     match outcome {
         Ok(summary) => tracing::info!(job.name = job.name, duration_ms, "{summary}"),
-        Err(error) => tracing::warn!(job.name = job.name, duration_ms, %error, "job failed; it runs again at its next time"),
+        Err(error) => {
+            tracing::warn!(job.name = job.name, duration_ms, %error, "job failed; it runs again at its next time")
+        }
     }
 }
 

@@ -15,7 +15,9 @@ pub struct Daily {
 impl Daily {
     pub fn new(at: Time, zone: &str) -> Result<Self> {
         let zone = TimeZone::get(zone).map_err(|error| {
-            Error::usage(format!("time zone {zone}: {error}")).with_hint("Use an IANA name, like America/Caracas; the system needs its time zone data (package tzdata).")
+            Error::usage(format!("time zone {zone}: {error}")).with_hint(
+                "Use an IANA name, like America/Caracas; the system needs its time zone data (package tzdata).",
+            )
         })?;
         Ok(Self { at, zone })
     }

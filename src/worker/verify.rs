@@ -10,7 +10,9 @@ pub async fn rollups(url: &str) -> Result<String> {
     client.batch_execute("set application_name = 'pulso verify'").await?;
     let rows = match client.query("select name::text from pulso.rollups order by 1", &[]).await {
         Ok(rows) => rows,
-        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => return Ok("there are no rollups to verify".to_owned()),
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_TABLE) => {
+            return Ok("there are no rollups to verify".to_owned());
+        }
         Err(error) => return Err(error.into()),
     };
     let (mut exact, mut wrong) = (0_u32, 0_u32);
@@ -21,7 +23,11 @@ pub async fn rollups(url: &str) -> Result<String> {
                 0 => exact += 1,
                 groups => {
                     wrong += 1;
-                    tracing::warn!(rollup = name, groups, "a rollup differs from its query; `select pulso.repair(name)` mends it");
+                    tracing::warn!(
+                        rollup = name,
+                        groups,
+                        "a rollup differs from its query; `select pulso.repair(name)` mends it"
+                    );
                 }
             },
             Err(error) => {

@@ -22,7 +22,11 @@ use axum::extract::State;
     ),
     responses((status = 200, body = Dashboard, description = "The business day"), UnknownStore, Problems),
 )]
-pub async fn show(State(state): State<AppState>, StoreId(id): StoreId, mut params: Params) -> Result<Json<Dashboard>, Problem> {
+pub async fn show(
+    State(state): State<AppState>,
+    StoreId(id): StoreId,
+    mut params: Params,
+) -> Result<Json<Dashboard>, Problem> {
     let date = params.take("date", day);
     params.finish()?;
     let client = state.client().await?;

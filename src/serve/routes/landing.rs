@@ -7,7 +7,10 @@ use axum::response::{Html, IntoResponse, Response};
 /// Links for a person who opens the address
 #[utoipa::path(get, path = "/", operation_id = "landing", tag = "service", responses((status = 200, body = String, content_type = "text/html", description = "A page of links")))]
 pub async fn landing() -> impl IntoResponse {
-    ([(header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'")], Html(include_str!("landing.html")))
+    (
+        [(header::CONTENT_SECURITY_POLICY, "default-src 'none'; style-src 'unsafe-inline'")],
+        Html(include_str!("landing.html")),
+    )
 }
 
 /// This document

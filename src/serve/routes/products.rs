@@ -29,7 +29,11 @@ const MAX_DAYS: i64 = 366;
     ),
     responses((status = 200, body = TopProducts, description = "The products"), UnknownStore, Problems),
 )]
-pub async fn top(State(state): State<AppState>, StoreId(id): StoreId, mut params: Params) -> Result<Json<TopProducts>, Problem> {
+pub async fn top(
+    State(state): State<AppState>,
+    StoreId(id): StoreId,
+    mut params: Params,
+) -> Result<Json<TopProducts>, Problem> {
     let from = params.take("from", day);
     let to = params.take("to", day);
     let by = params.take("by", one_of("revenue, units, margin"));

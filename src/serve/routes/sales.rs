@@ -25,7 +25,11 @@ use axum::extract::State;
     ),
     responses((status = 200, body = SalesSeries, description = "The series"), UnknownStore, Problems),
 )]
-pub async fn series(State(state): State<AppState>, StoreId(id): StoreId, mut params: Params) -> Result<Json<SalesSeries>, Problem> {
+pub async fn series(
+    State(state): State<AppState>,
+    StoreId(id): StoreId,
+    mut params: Params,
+) -> Result<Json<SalesSeries>, Problem> {
     let grain = params.take("grain", one_of("hour, day, week, month"));
     let from = params.take("from", day);
     let to = params.take("to", day);
