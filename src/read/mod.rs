@@ -4,6 +4,7 @@
 mod dashboard;
 mod decimal;
 mod error;
+mod pool;
 mod products;
 mod sales;
 mod stores;
@@ -11,6 +12,7 @@ mod stores;
 pub use dashboard::{Change, Comparison, Dashboard, HourSales, Tender, dashboard};
 pub use decimal::{Money, Number};
 pub use error::ReadError;
+pub use pool::pool;
 pub use products::{Product, Ranking, TopProducts, top_products};
 pub use sales::{Grain, Period, SalesSeries, sales};
 pub use stores::{Store, StorePage, store, stores};

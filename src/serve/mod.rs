@@ -2,7 +2,7 @@
 
 mod boundary;
 mod openapi;
-mod params;
+pub mod params;
 mod problem;
 mod routes;
 mod shutdown;
