@@ -53,7 +53,12 @@ impl Home {
         account.check_reach(&dir)?;
         let home = Self { dir, account };
         if !home.path(MARKER).is_file() {
-            if std::fs::read_dir(&home.dir).map_err(denied)?.next().is_some() {
+            // Another pulso may be making it this very moment: then the marker is there when its other files are.
+            let foreign = std::fs::read_dir(&home.dir)
+                .map_err(denied)?
+                .flatten()
+                .any(|entry| !entry.file_name().to_string_lossy().starts_with(MARKER));
+            if foreign && !home.path(MARKER).is_file() {
                 return Err(Error::usage(format!(
                     "{} is not empty and not a data directory of Pulso",
                     home.dir.display()
@@ -96,8 +101,7 @@ impl Home {
     pub fn write(&self, name: &str, text: &str) -> Result<()> {
         let path = self.path(name);
         let failed = |error: std::io::Error| Error::failed(format!("cannot write {}: {error}", path.display()));
-        let new = path.with_added_extension("new");
-        let _ = std::fs::remove_file(&new);
+        let new = path.with_added_extension(format!("{:08x}", rand::random::<u32>()));
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).map_err(failed)?;
         file.write_all(text.as_bytes()).map_err(failed)?;
         self.account.own(&new)?;

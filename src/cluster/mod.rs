@@ -136,7 +136,9 @@ impl Cluster {
         self.home.sweep()?;
         if self.home.major().is_none() {
             tracing::info!(dir = %self.home.dir.display(), version = self.install.major, "making a private PostgreSQL");
-            postmaster::init(&self.home, &self.install, !options.temporary).await?;
+            let durable =
+                options.settings.iter().rev().find(|(name, _)| name == "fsync").is_none_or(|(_, on)| on != "off");
+            postmaster::init(&self.home, &self.install, durable).await?;
         }
         let socket_dir = self.home.socket_dir()?;
         let preload = self.install.preload();
@@ -278,6 +280,10 @@ impl Cluster {
         self.give_up_place();
         if let Some(_alone) = self.home.alone()? {
             postmaster::stop(&self.home, how).await?;
+            if !self.socket_dir.starts_with(&self.home.dir) {
+                // Under /tmp, since the path was too long. Made again at the next start.
+                let _ = std::fs::remove_dir(&self.socket_dir);
+            }
             if self.temporary {
                 std::fs::remove_dir_all(&self.home.dir)?;
             }

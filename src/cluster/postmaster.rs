@@ -121,7 +121,8 @@ pub async fn start(home: &Home, install: &Installation) -> Result<(), Failure> {
     clear_the_way(home).await.map_err(Failure::Other)?;
     let log_from = home.log().metadata().map_or(0, |meta| meta.len());
     let mut command = home.account.command(install.program("pg_ctl"), &home.dir);
-    command.arg("--pgdata").arg(home.pgdata()).arg("--log").arg(home.log());
+    // Relative to the home: pg_ctl hands these to a shell, which would take a `$` or a `"` in a path for its own.
+    command.args(["--pgdata", "pgdata", "--log", "server.log"]);
     command.args(["--silent", "--wait", "--timeout", &START_PATIENCE.as_secs().to_string(), "start"]);
     // Not the terminal's group: Ctrl-C during the start must not kill the server half-way.
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
