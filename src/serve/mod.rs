@@ -116,12 +116,15 @@ fn api_router() -> OpenApiRouter<AppState> {
 pub fn router(state: AppState) -> Router {
     let figures = routes::figures().layer(from_fn_with_state(state.clone(), boundary::bounds));
     let (router, _) = OpenApiRouter::<AppState>::new().merge(figures).merge(routes::service()).split_for_parts();
-    // The last layer is the outermost.
+    armoured(router).with_state(state)
+}
+
+/// With what every request passes; the last layer is the outermost.
+fn armoured<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
     router
         .layer(RequestBodyLimitLayer::new(MAX_BODY_BYTES))
         .layer(CatchPanicLayer::custom(boundary::panicked))
         .layer(from_fn(boundary::boundary))
-        .with_state(state)
 }
 
 /// A service that listens.
@@ -168,5 +171,28 @@ fn bind_error(listen: SocketAddr, error: &std::io::Error) -> Error {
         ErrorKind::AddrNotAvailable => this.with_hint("This machine has no such address; 0.0.0.0 listens on all it has."),
         ErrorKind::PermissionDenied => this.with_hint("Ports below 1024 need privileges; choose a higher one."),
         _ => this,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use axum::body::{Body, to_bytes};
+    use axum::http::{Request, StatusCode};
+    use tower::ServiceExt;
+
+    #[tokio::test]
+    async fn a_panic_is_a_problem_that_tells_nothing() {
+        async fn fails() -> &'static str {
+            panic!("the password is 1234")
+        }
+        let router: Router = armoured(Router::new().route("/", axum::routing::get(fails)));
+        let request = Request::get("/").body(Body::empty()).expect("a request");
+        let response = router.oneshot(request).await.expect("an answer");
+        assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);
+        assert!(response.headers().contains_key("x-request-id"));
+        let body = to_bytes(response.into_body(), 10_000).await.expect("a body");
+        let text = String::from_utf8_lossy(&body);
+        assert!(text.contains("urn:pulso:problem:internal") && !text.contains("1234"), "{text}");
     }
 }

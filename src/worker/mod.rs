@@ -10,6 +10,7 @@ mod schedule;
 mod verify;
 
 pub use schedule::Daily;
+pub use verify::rollups as verify_rollups;
 
 use crate::error::{Error, Result};
 use jiff::Timestamp;
@@ -45,7 +46,7 @@ pub fn jobs(verify_at: Time, time_zone: &str) -> Result<Vec<Job>> {
 
 /// Runs jobs as they fall due, until `stop`; then abandons what runs, none of which writes.
 pub async fn run(url: String, jobs: Vec<Job>, stop: CancellationToken) {
-    let (clock, mut ticks) = match clock().await {
+    let (clock, mut ticks) = match clock(TICKS).await {
         Ok((clock, ticks)) => (Some(clock), ticks),
         Err(error) => {
             tracing::warn!(%error, "the clock for jobs does not start; looking every minute instead");
@@ -88,11 +89,11 @@ async fn heard(ticks: &mut mpsc::Receiver<()>) -> bool {
     }
 }
 
-async fn clock() -> Result<(JobScheduler, mpsc::Receiver<()>), JobSchedulerError> {
+async fn clock(schedule: &str) -> Result<(JobScheduler, mpsc::Receiver<()>), JobSchedulerError> {
     // Room for one: ticks that come while the worker is busy say nothing new.
     let (tick, ticks) = mpsc::channel(1);
     let scheduler = JobScheduler::new().await?;
-    let job = CronJob::new(TICKS, move |_, _| {
+    let job = CronJob::new(schedule, move |_, _| {
         let _ = tick.try_send(());
     })?;
     scheduler.add(job).await?;
@@ -192,5 +193,16 @@ mod tests {
         assert_eq!(agenda.due(at("2026-07-30T08:30:00Z")).len(), 1);
         assert_eq!(agenda.due(at("2026-07-30T08:00:00Z")).len(), 0);
         assert_eq!(agenda.due(at("2026-07-30T08:30:00Z")).len(), 0);
+    }
+
+    #[tokio::test]
+    async fn the_clock_goes_on_ticking_and_stops_when_told() {
+        let (mut clock, mut ticks) = clock("* * * * * *").await.expect("a clock");
+        for _ in 0..3 {
+            let tick = tokio::time::timeout(Duration::from_secs(5), ticks.recv()).await;
+            assert_eq!(tick.expect("a tick in time"), Some(()));
+        }
+        let stopped = tokio::time::timeout(Duration::from_secs(5), clock.shutdown()).await;
+        stopped.expect("it stops in time").expect("it stops");
     }
 }

@@ -6,6 +6,7 @@ mod common;
 
 mod client;
 mod figures;
+mod housekeeping;
 mod life;
 mod manners;
 mod shop;
