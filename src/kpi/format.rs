@@ -215,8 +215,7 @@ mod tests {
         fn grouping_is_undone_by_removing_the_marks(value: i64, scale in 0_u32..4) {
             let exact = rust_decimal::Decimal::new(value, scale);
             let shown = Lang::En.number(&exact.to_string(), 4).replace(',', "");
-            let read: rust_decimal::Decimal = shown.parse().expect("a number");
-            prop_assert_eq!(read, exact);
+            prop_assert_eq!(shown.parse::<rust_decimal::Decimal>().ok(), Some(exact));
         }
     }
 }

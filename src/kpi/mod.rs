@@ -8,8 +8,9 @@ pub use format::Lang;
 
 use crate::db::Server;
 use crate::error::{Error, Result};
+use crate::interrupt;
 use crate::read::{self, Dashboard, ReadError, Store};
-use crate::serve::{Signals, params};
+use crate::serve::params;
 use deadpool_postgres::{Client, Pool};
 use jiff::civil::Date;
 use screen::{Screen, emit, page};
@@ -18,7 +19,7 @@ use std::io::IsTerminal;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 use uuid::Uuid;
-use view::Style;
+pub use view::Style;
 
 /// More shops than this are not read for one screen.
 const MAX_STORES: usize = 100;
@@ -48,7 +49,7 @@ pub struct KpiArgs {
 
 pub async fn run(server: &Server, args: KpiArgs) -> Result<ExitCode> {
     let pool = read::pool(server.url(), 1)?;
-    let style = Style { lang: args.lang.unwrap_or_else(Lang::from_env), color: color() };
+    let style = style(args.lang.unwrap_or_else(Lang::from_env));
     let choice = Choice { store: args.store, date: args.date };
     let Some(seconds) = args.watch else {
         let days = choice.read(&pool).await?;
@@ -58,7 +59,7 @@ pub async fn run(server: &Server, args: KpiArgs) -> Result<ExitCode> {
     };
     // What is wrong with the question is told at once, not on every frame.
     choice.read(&pool).await?;
-    let mut signals = Signals::listen()?;
+    let stop = interrupt::token();
     let every = Duration::from_secs(seconds.into());
     if args.json {
         let lines = async {
@@ -69,9 +70,9 @@ pub async fn run(server: &Server, args: KpiArgs) -> Result<ExitCode> {
                 tokio::time::sleep(every).await;
             }
         };
-        tokio::select! { outcome = lines => outcome?, () = signals.next() => {} }
+        tokio::select! { outcome = lines => outcome?, () = stop.cancelled() => {} }
     } else {
-        watch(&pool, &choice, style, every, signals.next(), Vec::new).await?;
+        watch(&pool, &choice, style, every, stop.cancelled(), Vec::new).await?;
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -81,9 +82,9 @@ fn color() -> bool {
     std::io::stdout().is_terminal() && std::env::var_os("NO_COLOR").is_none_or(|value| value.is_empty())
 }
 
-/// How the terminal is spoken to by default.
-pub fn style() -> Style {
-    Style { lang: Lang::from_env(), color: color() }
+/// How this terminal is spoken to.
+pub fn style(lang: Lang) -> Style {
+    Style { lang, color: color() }
 }
 
 /// Redraws until `until`, under the lines of `header`. A database that is away is said so, and tried again.

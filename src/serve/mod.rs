@@ -5,16 +5,14 @@ mod openapi;
 pub mod params;
 mod problem;
 mod routes;
-mod shutdown;
 mod state;
 
 pub use openapi::openapi_json;
-pub use shutdown::{Signals, interrupted};
 pub use state::AppState;
 
 use crate::db::Server;
 use crate::error::{Error, Kind, Result};
-use crate::{fold, logs, migrate, worker};
+use crate::{fold, interrupt, logs, migrate, worker};
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use std::io::ErrorKind;
@@ -68,23 +66,20 @@ pub struct ServeArgs {
 pub async fn run(server: &Server, args: ServeArgs) -> Result<ExitCode> {
     logs::init("info", args.log_format);
     let jobs = worker::jobs(args.verify_at, &args.time_zone)?;
-    prepare(server, args.migrate).await?;
-
-    let mut signals = Signals::listen()?;
-    let stop = CancellationToken::new();
+    let stop = interrupt::token();
+    match stop.run_until_cancelled(prepare(server, args.migrate)).await {
+        Some(outcome) => outcome?,
+        None => return Ok(ExitCode::from(interrupt::EXIT_CODE)),
+    }
     let state = AppState::new(server.url(), args.pool_size.into(), args.max_in_flight.into())?;
     let service = Service::start(state, args.listen, stop.clone()).await?;
     println!("Pulso at {}", service.url());
     let folder = tokio::spawn(fold::keep_folded(server.url().to_owned(), stop.clone()));
     let worker = tokio::spawn(worker::run(server.url().to_owned(), jobs, stop.clone()));
 
-    signals.next().await;
+    stop.cancelled().await;
     tracing::info!("stopping; requests under way may finish");
-    stop.cancel();
-    let outcome = tokio::select! {
-        outcome = service.finished() => outcome,
-        () = signals.next() => Err(Error::failed("stopped at once, as asked twice")),
-    };
+    let outcome = service.finished().await;
     let _ = tokio::time::timeout(Duration::from_secs(2), async { tokio::join!(folder, worker) }).await;
     outcome.map(|()| ExitCode::SUCCESS)
 }
@@ -109,7 +104,7 @@ async fn prepare(server: &Server, migrate: bool) -> Result<()> {
 
 /// The routes without their middleware; the OpenAPI document is made of them.
 fn api_router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::with_openapi(openapi::Document::openapi()).merge(routes::figures()).merge(routes::service())
+    OpenApiRouter::with_openapi(openapi::Api::openapi()).merge(routes::figures()).merge(routes::service())
 }
 
 /// Everything a request meets.

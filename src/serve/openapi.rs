@@ -1,6 +1,6 @@
 //! The OpenAPI document, generated from the routes.
 
-use super::problem::{FieldError, Problem};
+use super::problem::{Document as Problem, FieldError};
 use crate::error::{Error, Result};
 use crate::read::{Grain, Ranking};
 use utoipa::{IntoResponses, OpenApi};
@@ -18,7 +18,7 @@ use utoipa::{IntoResponses, OpenApi};
         (name = "service", description = "For operators"),
     )
 )]
-pub struct Document;
+pub struct Api;
 
 /// What every route of figures may answer besides its figures.
 #[derive(IntoResponses)]

@@ -27,8 +27,9 @@ impl FieldError {
 }
 
 /// A problem document (RFC 9457).
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct Problem {
+#[derive(Debug, Serialize, ToSchema)]
+#[schema(as = Problem)]
+pub struct Document {
     /// Names the kind of problem; stable, not meant to be opened.
     #[serde(rename = "type")]
     #[schema(examples("urn:pulso:problem:invalid-request"))]
@@ -49,26 +50,24 @@ pub struct Problem {
     /// The parts of the request at fault, all of them.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     errors: Vec<FieldError>,
-    #[serde(skip)]
+}
+
+/// What is wrong, before the request it is about is known.
+#[derive(Debug, Clone)]
+pub struct Problem {
+    kind: &'static str,
+    title: &'static str,
+    status: StatusCode,
+    detail: String,
+    errors: Vec<FieldError>,
     retry_after_seconds: Option<u32>,
     /// For the log only.
-    #[serde(skip)]
     cause: Option<String>,
 }
 
 impl Problem {
     fn new(status: StatusCode, kind: &'static str, title: &'static str, detail: impl Into<String>) -> Self {
-        Self {
-            kind,
-            title,
-            status: status.as_u16(),
-            detail: detail.into(),
-            instance: String::new(),
-            request_id: String::new(),
-            errors: Vec::new(),
-            retry_after_seconds: None,
-            cause: None,
-        }
+        Self { kind, title, status, detail: detail.into(), errors: Vec::new(), retry_after_seconds: None, cause: None }
     }
 
     pub fn invalid(errors: Vec<FieldError>) -> Self {
@@ -140,11 +139,18 @@ impl Problem {
     }
 
     /// The document itself, on top of the headers of `response`.
-    pub fn render(mut self, path: &str, request_id: &str, mut response: Response) -> Response {
-        path.clone_into(&mut self.instance);
-        request_id.clone_into(&mut self.request_id);
+    pub fn render(self, path: &str, request_id: &str, mut response: Response) -> Response {
+        let document = Document {
+            kind: self.kind,
+            title: self.title,
+            status: self.status.as_u16(),
+            detail: self.detail,
+            instance: path.to_owned(),
+            request_id: request_id.to_owned(),
+            errors: self.errors,
+        };
         // Serializing strings and numbers cannot fail; an empty body would still bear the status.
-        let body = serde_json::to_vec(&self).unwrap_or_default();
+        let body = serde_json::to_vec(&document).unwrap_or_default();
         let headers = response.headers_mut();
         headers.remove(header::CONTENT_LENGTH);
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
@@ -159,8 +165,7 @@ impl Problem {
 impl IntoResponse for Problem {
     /// Only the status and the problem: `boundary` renders the document.
     fn into_response(self) -> Response {
-        let mut response =
-            StatusCode::from_u16(self.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR).into_response();
+        let mut response = self.status.into_response();
         response.extensions_mut().insert(self);
         response
     }
