@@ -15,7 +15,7 @@ pub struct DatabaseArgs {
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, global = true, value_name = "URL")]
     pub database_url: Option<String>,
 
-    /// Where the private PostgreSQL keeps its data [default: pulso/ under the XDG data directory]
+    /// Where the private PostgreSQL keeps its data [default: pulso/ under the XDG data directory; /var/lib/pulso for root]
     #[arg(long, env = "PULSO_DATA_DIR", global = true, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 
