@@ -1,0 +1,97 @@
+//! What every integration test starts from: one temporary PostgreSQL for the test binary, one database per test.
+//!
+//! ```ignore
+//! mod common;
+//! use common::Db;
+//!
+//! #[tokio::test]
+//! async fn a_void_leaves_the_daily_total() {
+//!     let db = Db::migrated().await;          // or Db::empty()
+//!     let client = db.connect().await;
+//! }
+//! ```
+//!
+//! The cluster has fsync off, `wal_level = logical`, prepared transactions and `pulso` preloaded where its library is
+//! installed. It lives in /tmp and goes away with the test process, however that ends. A test that needs other
+//! settings starts its own: `Cluster::start(&Options::temporary().set("…", "…"))`.
+//!
+//! Without a PostgreSQL that has the extension, tests fail and say what to do; they do not skip. `skip` is for what
+//! a machine may rightly lack, such as TimescaleDB, and for tests too long for every day.
+
+#![allow(dead_code, reason = "each test binary uses its own part")]
+
+use pulso::cluster::{Cluster, Options};
+use pulso::db::{self, DatabaseArgs, Server};
+use std::io::Write;
+use std::sync::atomic::{AtomicU32, Ordering};
+use tokio::sync::OnceCell;
+use tokio_postgres::Client;
+
+static CLUSTER: OnceCell<Cluster> = OnceCell::const_new();
+static NEXT: AtomicU32 = AtomicU32::new(0);
+
+/// The cluster that all tests of this binary share.
+pub async fn cluster() -> &'static Cluster {
+    CLUSTER
+        .get_or_init(|| async {
+            Cluster::start(&Options::temporary()).await.unwrap_or_else(|error| {
+                panic!("no PostgreSQL for the tests: {error}\nhint: {}", error.hint().unwrap_or("none"))
+            })
+        })
+        .await
+}
+
+/// A database of one test's own, in the shared cluster.
+pub struct Db {
+    pub name: String,
+    url: String,
+}
+
+impl Db {
+    /// With nothing in it, not even the extension.
+    pub async fn empty() -> Self {
+        let cluster = cluster().await;
+        let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
+        let admin = db::connect(&cluster.url_of("postgres")).await.expect("the shared cluster answers");
+        admin.batch_execute(&format!("create database {name}")).await.expect("create database");
+        Self { url: cluster.url_of(&name), name }
+    }
+
+    /// With every migration applied, as `pulso migrate up` does it.
+    pub async fn migrated() -> Self {
+        let this = Self::empty().await;
+        let mut client = this.connect().await;
+        pulso::migrate::up(&mut client).await.expect("migrations apply to an empty database");
+        this
+    }
+
+    /// A connection string without a password, for this code and for `psql`, `pgbench` and `pulso` alike.
+    pub fn url(&self) -> &str {
+        &self.url
+    }
+
+    pub async fn connect(&self) -> Client {
+        db::connect(&self.url).await.expect("the test's database answers")
+    }
+
+    /// What the subcommands take.
+    pub async fn server(&self) -> Server {
+        let args = DatabaseArgs { database_url: Some(self.url.clone()), data_dir: None, fresh: false };
+        Server::open(&args).await.expect("a server by its URL needs no start")
+    }
+}
+
+/// Says that a test did not run and why, past the test harness's capture; `make test` counts these lines.
+pub fn skip(reason: &str) {
+    let test = std::thread::current().name().unwrap_or("a test").to_owned();
+    let _ = writeln!(std::io::stderr(), "\nSKIPPED: {test}: {reason}");
+}
+
+/// Whether the long tests were asked for (`make test-long`); if not, says so.
+pub fn long() -> bool {
+    let asked = std::env::var_os("PULSO_TEST_LONG").is_some_and(|value| value == "1");
+    if !asked {
+        skip("takes minutes; run `make test-long`");
+    }
+    asked
+}
