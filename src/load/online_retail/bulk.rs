@@ -4,9 +4,10 @@ use super::book::{Book, Sale, rate};
 use super::{Loaded, Options, already_there, catalogue, show_lines};
 use crate::error::Result;
 use futures_util::pin_mut;
+use std::pin::Pin;
 use tokio_postgres::binary_copy::BinaryCopyInWriter;
 use tokio_postgres::types::Type;
-use tokio_postgres::{Client, Transaction};
+use tokio_postgres::{Client, NoTls, Transaction};
 use uuid::Uuid;
 
 /// One bulk load at a time in a database: the second waits and finds the sales there. "retail" in ASCII.
@@ -37,8 +38,7 @@ pub async fn write(client: &mut Client, book: &Book, options: &Options) -> Resul
     let lines = sales.iter().map(|sale| sale.lines.len()).sum();
     catalogue::write(&transaction, book).await?;
     show_lines(&options.progress, "Loading", lines as u64);
-    copy_sales(&transaction, book, &sales).await?;
-    if !copy_lines(&transaction, book, &sales, options).await? {
+    if !(copy_sales(&transaction, book, &sales, options).await? && copy_lines(&transaction, book, &sales, options).await?) {
         transaction.rollback().await?;
         return Ok(Loaded { interrupted: true, ..Loaded::default() });
     }
@@ -50,7 +50,8 @@ pub async fn write(client: &mut Client, book: &Book, options: &Options) -> Resul
     Ok(Loaded { sales: sales.len(), lines, skipped: there.len(), ..Loaded::default() })
 }
 
-async fn copy_sales(transaction: &Transaction<'_>, book: &Book, sales: &[&Sale]) -> Result<()> {
+/// False when interrupted; so with the lines.
+async fn copy_sales(transaction: &Transaction<'_>, book: &Book, sales: &[&Sale], options: &Options) -> Result<bool> {
     let writer = BinaryCopyInWriter::new(transaction.copy_in(COPY_SALES).await?, &SALE_TYPES);
     pin_mut!(writer);
     let payment = super::payment();
@@ -63,11 +64,9 @@ async fn copy_sales(transaction: &Transaction<'_>, book: &Book, sales: &[&Sale])
             .write(&[&sale.id, &store, &customer, &sale.number, &kind, &sale.sold_at, &rate(), &sale.totals().to_jsonb(), &payment])
             .await?;
     }
-    writer.finish().await?;
-    Ok(())
+    finish(writer, transaction, options).await
 }
 
-/// False when interrupted.
 async fn copy_lines(transaction: &Transaction<'_>, book: &Book, sales: &[&Sale], options: &Options) -> Result<bool> {
     let writer = BinaryCopyInWriter::new(transaction.copy_in(COPY_LINES).await?, &LINE_TYPES);
     pin_mut!(writer);
@@ -87,6 +86,19 @@ async fn copy_lines(transaction: &Transaction<'_>, book: &Book, sales: &[&Sale],
         }
     }
     options.progress.set_message("Checking");
-    writer.finish().await?;
-    Ok(true)
+    finish(writer, transaction, options).await
+}
+
+/// The end of a COPY is where the server checks the foreign keys, for as long as it took the rows.
+async fn finish(writer: Pin<&mut BinaryCopyInWriter>, transaction: &Transaction<'_>, options: &Options) -> Result<bool> {
+    tokio::select! {
+        finished = writer.finish() => {
+            finished?;
+            Ok(true)
+        }
+        () = options.cancel.cancelled() => {
+            transaction.cancel_token().cancel_query(NoTls).await?;
+            Ok(false)
+        }
+    }
 }
