@@ -165,10 +165,10 @@ build_and_install() {
     return
   fi
   say "builds the extension for PostgreSQL $major (the first time takes a few minutes)"
-  cargo build --release --locked --package pulso-extension --no-default-features --features "pg$major" </dev/null
+  cargo build --profile engine --locked --package pulso-extension --no-default-features --features "pg$major" </dev/null
   say "installs it into $("$config" --pkglibdir) and $("$config" --sharedir)/extension"
   as_root mkdir -p "$("$config" --pkglibdir)" "$("$config" --sharedir)/extension"
-  put 755 "$TARGET/release/libpulso.so" "$("$config" --pkglibdir)/pulso.so"
+  put 755 "$TARGET/engine/libpulso.so" "$("$config" --pkglibdir)/pulso.so"
   put 644 extension/pulso.control "$("$config" --sharedir)/extension/pulso.control"
   for file in extension/sql/pulso--*.sql; do put 644 "$file" "$("$config" --sharedir)/extension/${file##*/}"; done
   mkdir -p "$(dirname "$stamp")"

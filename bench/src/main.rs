@@ -1,1 +1,60 @@
-fn main(){}
+//! Measures Pulso beside its alternatives, in one run on one server, and records ratios.
+//!
+//! Prints what it finds, writes `target/bench.json` (name → value, unit, target, pass) and, with `--record`, the
+//! table in `docs/benchmarks.md`. Ratios are medians of rounds in which the variants take turns, so that a machine
+//! that slows down slows all of them.
+
+mod bulk;
+mod dashboard;
+mod report;
+mod server;
+mod tickets;
+
+use clap::Parser;
+use report::Report;
+use std::error::Error;
+use std::process::ExitCode;
+
+pub type Outcome<T> = Result<T, Box<dyn Error>>;
+
+#[derive(Parser)]
+#[command(about = "Measure Pulso beside its alternatives")]
+struct Args {
+    /// Which measurements to run; all when none is named
+    #[arg(value_parser = ["tickets", "dashboard", "bulk"])]
+    only: Vec<String>,
+    /// Seconds of one run of tickets
+    #[arg(long, default_value_t = 8)]
+    seconds: u32,
+    /// Rounds; medians are taken over them
+    #[arg(long, default_value_t = 3)]
+    rounds: usize,
+    /// Sales under the dashboard
+    #[arg(long, default_value_t = 1_000_000)]
+    sales: u32,
+    /// Write the table into docs/benchmarks.md
+    #[arg(long)]
+    record: bool,
+}
+
+#[tokio::main]
+async fn main() -> Outcome<ExitCode> {
+    let args = Args::parse();
+    let runs = |name: &str| args.only.is_empty() || args.only.iter().any(|only| only == name);
+    let mut report = Report::default();
+    if runs("tickets") {
+        tickets::measure(&mut report, args.seconds, args.rounds).await?;
+    }
+    if runs("dashboard") {
+        dashboard::measure(&mut report, args.sales).await?;
+    }
+    if runs("bulk") {
+        bulk::measure(&mut report, args.rounds).await?;
+    }
+    report.print();
+    report.write_json()?;
+    if args.record {
+        report.write_markdown()?;
+    }
+    Ok(if report.all_pass() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,62 @@
+//! The dashboard over many sales, and the same figures recounted.
+
+use crate::Outcome;
+use crate::report::{Report, percentile};
+use crate::server;
+use rand::{RngExt, SeedableRng};
+use rand_chacha::ChaCha8Rng;
+use std::time::Instant;
+use tokio_postgres::{Client, Statement};
+use uuid::Uuid;
+
+const READS: usize = 3000;
+const RECOUNTS: usize = 300;
+/// Sales written by one statement.
+const BATCH: usize = 50_000;
+
+pub async fn measure(report: &mut Report, sales: u32) -> Outcome<()> {
+    println!("\nDashboard over {sales} sales");
+    let cluster = server::start(&[("synchronous_commit", "off")]).await?;
+    let mut client = server::database(&cluster, "shop", &[]).await?;
+    pulso::migrate::up(&mut client).await?;
+    client.batch_execute(include_str!("../sql/stores.sql")).await?;
+    let insert = client.prepare(include_str!("../sql/sales.sql")).await?;
+    let started = Instant::now();
+    for first in (1..=sales).step_by(BATCH) {
+        let last = (first + BATCH as u32 - 1).min(sales);
+        client.execute(&insert, &[&i64::from(first), &i64::from(last), &i64::from(sales)]).await?;
+    }
+    let rate = f64::from(sales) / started.elapsed().as_secs_f64();
+    report.inform("dashboard: sales written with the rollups in place", rate, "sales/s");
+    client.execute("select pulso.fold()", &[]).await?;
+    client.batch_execute("vacuum analyze").await?;
+
+    let rows = client.query("select id from stores order by name", &[]).await?;
+    let stores: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
+    let dashboard = client.prepare("select * from analytics.dashboard($1, current_date - $2::int)").await?;
+    let recount = client.prepare(include_str!("../sql/recount.sql")).await?;
+    let read = times(&client, &dashboard, &stores, READS).await?;
+    let recounted = times(&client, &recount, &stores, RECOUNTS).await?;
+    report.inform("dashboard: read in SQL, median", percentile(&read, 0.5), "ms");
+    report.at_most("dashboard: read in SQL, p99", percentile(&read, 0.99), "ms", 1.0);
+    report.inform("dashboard: recount of the same figures, median", percentile(&recounted, 0.5), "ms");
+    report.inform("dashboard: recount of the same figures, p99", percentile(&recounted, 0.99), "ms");
+    report.inform("dashboard: recount against read, medians", percentile(&recounted, 0.5) / percentile(&read, 0.5), "times");
+    cluster.stop().await?;
+    Ok(())
+}
+
+/// Milliseconds of each read, sorted. Every other one is of the first store, which has the most sales.
+async fn times(client: &Client, statement: &Statement, stores: &[Uuid], count: usize) -> Outcome<Vec<f64>> {
+    let mut rng = ChaCha8Rng::seed_from_u64(1);
+    let mut times = Vec::with_capacity(count);
+    for number in 0..count {
+        let store = if number % 2 == 0 { stores[0] } else { stores[rng.random_range(0..stores.len())] };
+        let day = rng.random_range(0..80i32);
+        let started = Instant::now();
+        client.query(statement, &[&store, &day]).await?;
+        times.push(started.elapsed().as_secs_f64() * 1000.0);
+    }
+    times.sort_by(f64::total_cmp);
+    Ok(times)
+}
