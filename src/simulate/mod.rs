@@ -146,6 +146,9 @@ pub async fn run(server: &Server, args: SimulateArgs) -> Result<ExitCode> {
         progress.finish_and_clear();
         let sold = sold?;
         say(format!("Sold {sold}."));
+        if sold.seconds > 2.0 && sold.tickets_per_second < plan.rate * 0.95 {
+            eprintln!("pulso: the server took fewer than the {} tickets a second asked for", plan.rate);
+        }
         report.live = Some(sold);
     }
     if args.json {
@@ -196,8 +199,8 @@ fn parse_duration(text: &str) -> Result<Lasting, String> {
 
 fn parse_rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
-        Ok(rate) if (0.0..=5000.0).contains(&rate) => Ok(rate),
-        _ => Err("expected tickets a second, from 0 to 5000".to_owned()),
+        Ok(rate) if rate == 0.0 || live::RATES.contains(&rate) => Ok(rate),
+        _ => Err("expected tickets a second from 0.001 to 5000, or 0 for none".to_owned()),
     }
 }
 

@@ -53,6 +53,9 @@ update public.products p
  where p.id = n.id
    and (p.price_bs, p.cost_bs) is distinct from (n.price, n.cost)";
 
+/// One at a time founds the chain: the second waits, and finds it there. "chain" in ASCII.
+const LOCK_KEY: i64 = 0x63_68_61_69_6e;
+
 /// When the chain opened, for `created_at` of shops and customers.
 fn opened() -> Timestamp {
     Timestamp::constant(1_704_110_400, 0)
@@ -72,6 +75,7 @@ pub async fn check(client: &Client, seed: u64) -> Result<()> {
 /// Writes the chain where it is not there yet.
 pub async fn found(client: &mut Client, shops: &[Shop]) -> Result<()> {
     let transaction = client.transaction().await?;
+    transaction.execute("select pg_advisory_xact_lock($1)", &[&LOCK_KEY]).await?;
     let ids: Vec<Uuid> = shops.iter().map(|shop| shop.id).collect();
     let names: Vec<&str> = shops.iter().map(|shop| shop.name.as_str()).collect();
     let starts: Vec<i32> = shops.iter().map(|shop| i32::from(shop.trade.day_start())).collect();

@@ -164,7 +164,10 @@ fn arguments_are_read_or_refused() {
     assert_eq!(parse_duration("5m"), Ok(Lasting(Some(Duration::from_secs(300)))));
     assert_eq!(parse_duration("forever"), Ok(Lasting(None)));
     assert!(["", "s", "0s", "5", "-5s", "ños", "5d"].iter().all(|text| parse_duration(text).is_err()));
-    assert!(parse_rate("0.5").is_ok() && ["-1", "NaN", "inf", "5001", ""].iter().all(|text| parse_rate(text).is_err()));
+    assert!(
+        parse_rate("0.5").is_ok()
+            && ["-1", "NaN", "inf", "5001", "1e-300", ""].iter().all(|text| parse_rate(text).is_err())
+    );
 }
 
 proptest! {

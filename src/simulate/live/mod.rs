@@ -23,6 +23,9 @@ use tokio::time::Instant;
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
+/// Tickets a second that tills are asked for.
+pub const RATES: std::ops::RangeInclusive<f64> = 0.001..=5000.0;
+
 /// What the tills did.
 #[derive(Debug, Clone, Copy, Default, PartialEq, serde::Serialize)]
 pub struct Live {
@@ -71,6 +74,9 @@ pub async fn live(
     progress: &ProgressBar,
     cancel: &CancellationToken,
 ) -> Result<Live> {
+    if !RATES.contains(&plan.rate) {
+        return Err(Error::usage(format!("{} tickets a second cannot be sold; from 0.001 to 5000 can", plan.rate)));
+    }
     let mut client = db::connect(url).await?;
     setup::check(&client, plan.seed).await?;
     let shops = chain::chain(plan.seed, plan.shops);
