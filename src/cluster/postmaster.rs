@@ -161,8 +161,8 @@ pub async fn start(home: &Home, install: &Installation) -> Result<(), Failure> {
     ))
 }
 
-/// After a kill: waits for the backends that a dead postmaster left behind, and forgets a stale `postmaster.pid`
-/// whose number another program has now. Postgres itself sees to every other stale file.
+/// After a kill: waits for the backends that a dead postmaster left behind, and forgets the lock files of a
+/// number that another program has now, or that nobody has reaped yet. Postgres sees to every other stale file.
 async fn clear_the_way(home: &Home) -> Result<()> {
     let pgdata = home.pgdata();
     let pid_file = pgdata.join("postmaster.pid");
@@ -188,6 +188,10 @@ async fn clear_the_way(home: &Home) -> Result<()> {
     if pid
         .is_some_and(|pid| !is_server(pid, &pgdata) && kill(Pid::from_raw(pid), None) != Err(nix::errno::Errno::ESRCH))
     {
+        // The socket's lock file bears the same number.
+        if let Some(gone) = parse(&text) {
+            let _ = std::fs::remove_file(gone.socket_dir.join(format!(".s.PGSQL.{}.lock", gone.port)));
+        }
         std::fs::remove_file(&pid_file)?;
     }
     Ok(())

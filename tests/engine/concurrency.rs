@@ -120,19 +120,20 @@ async fn an_open_import_does_not_keep_others_from_being_folded() {
         other.batch_execute("insert into s (store, amount) values (2, 2); select pulso.fold()").await.unwrap();
         import.batch_execute("insert into s (store, amount) values (1, 1)").await.unwrap();
     }
-    let locks: i64 = other.query_one("select count(*) from pg_locks where locktype = 'advisory' and objsubid = 20551", &[]).await.unwrap().get(0);
+    let locks: i64 = other.query_one("select count(*) from pg_locks where locktype = 'advisory' and objsubid = 20551 and mode = 'ShareLock'
+            and database = (select oid from pg_database where datname = current_database())", &[]).await.unwrap().get(0);
     assert_eq!(locks, 1, "the import holds one generation");
     // The background worker and this session may fold in turn: wait until what is visible is folded.
-    let mut pending = 1;
+    let mut pending = 1i64;
     for _ in 0..100 {
         other.batch_execute("select pulso.fold()").await.unwrap();
         pending = other.query_one("select count(*) from pulso.r_1_delta", &[]).await.unwrap().get(0);
-        if pending == 0 {
+        if pending <= 1 {
             break;
         }
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(pending, 0);
+    assert!(pending <= 1, "only what was written in the import's own generation waits for it: {pending}");
     assert_equal(&import, "public.r", QUERY, "inside the import").await;
     import.batch_execute("commit").await.unwrap();
     assert_equal(&other, "public.r", QUERY, "after the import").await;

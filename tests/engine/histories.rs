@@ -2,7 +2,7 @@
 //!
 //! `PULSO_SEED=<n>` repeats one history and prints its statements.
 
-use crate::assert_equal;
+use crate::{assert_equal, differences};
 use crate::common::{Db, long};
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
@@ -12,7 +12,7 @@ use tokio_postgres::Client;
 const ROLLUPS: [&str; 4] = [
     "select k, count(*) as n, sum(x) as sum_x, count(x) as count_x from public.h group by k",
     "select k, name, date_trunc('hour', at at time zone 'America/Caracas') as hour, count(*) as n, sum(i) as sum_i, sum(b) as sum_b,
-            avg(i) as avg_i, avg(b) as avg_b, avg(x::numeric(30, 6)) as avg_x
+            avg(i) as avg_i, avg(b) as avg_b, avg((case when abs(x) < 1e20 then x end)::numeric(30, 6)) as avg_x
        from public.h where keep group by 1, 2, 3",
     "select x as key, keep, count(*) filter (where k > 1) as n, sum(x * i) filter (where name <> '') as s, sum(length(name)) as l from public.h group by 1, 2",
     "select count(*) as n, sum(x) as s, sum(pulso.jsonb_numeric(j, 'v')) as v from public.h",
@@ -90,8 +90,9 @@ impl History {
             53..60 => format!("update h set keep = not keep, at = at + interval '20 min' where {ids}"),
             60..70 => format!("delete from h where {ids}"),
             70..76 => {
-                let low = self.rng.random_range(1..=self.next_id);
-                let row = self.row(low);
+                let id = self.rng.random_range(1..=self.next_id);
+                self.next_id += 1;
+                let row = self.row(id);
                 format!("insert into h values {row} on conflict (id) do {}", self.pick(&["nothing", "update set k = excluded.k, x = excluded.x, keep = excluded.keep"]))
             }
             76..80 => {
@@ -106,7 +107,7 @@ impl History {
                 )
             }
             80..82 => "truncate h".into(),
-            82..84 => format!("with gone as (delete from h where {ids} returning *) insert into h select id + 1000000 * (1 + (random() * 1000)::int), k, name, x, i, b, at, keep, j from gone"),
+            82..84 => format!("with gone as (delete from h where {ids} returning *) insert into h select id + 1000000 * (1 + (random() * 1000)::int), k, name, x, i, b, at, keep, j from gone on conflict do nothing"),
             84..90 => match self.depth {
                 None => {
                     self.depth = Some(0);
@@ -153,8 +154,13 @@ async fn live(client: &Client, folder: &Client, seed: u64, print: bool) {
         if history.rng.random_range(0..4) == 0 {
             folder.batch_execute("select pulso.fold()").await.unwrap();
         }
+        // One of them after each statement, all of them now and then: a difference does not go away by itself.
+        let one = history.rng.random_range(0..made);
         for (number, query) in ROLLUPS.iter().enumerate().take(made) {
-            assert_equal(client, &format!("public.h{number}"), query, &format!("at step {step} of PULSO_SEED={seed}, after {statement}")).await;
+            if number == one || step % 8 == 7 {
+                let found = differences(client, &format!("public.h{number}"), query).await;
+                assert_eq!(found, 0, "h{number} differs at step {step} of PULSO_SEED={seed}, after {statement}");
+            }
         }
     }
     if history.depth.is_some() {

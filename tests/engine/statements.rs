@@ -6,7 +6,7 @@ use futures_util::SinkExt;
 use tokio_postgres::Client;
 
 const QUERY: &str = "select k, name, count(*) as n, count(x) as present, sum(x) as total, sum(i) as whole, sum(b) as big,
-                            avg(i) as mean, avg(x::numeric(20, 4)) as mean_x, sum(x) filter (where i > 2) as some
+                            avg(i) as mean, avg((case when abs(x) < 1e15 then x end)::numeric(20, 4)) as mean_x, sum(x) filter (where i > 2) as some
                        from public.t where keep group by k, name";
 
 async fn table() -> (Db, Client) {
@@ -200,11 +200,13 @@ async fn prepared_transactions_hold_their_generation() {
     client.batch_execute("begin; insert into t values (70, 7, 'a', 1, 1, 1); prepare transaction 'engine_2pc'").await.unwrap();
     other.batch_execute("insert into t values (71, 7, 'a', 1, 1, 1); select pulso.fold()").await.unwrap();
     assert_equal(&other, "public.r", QUERY, "while prepared").await;
-    client.batch_execute("insert into t values (72, 7, 'a', 1, 1, 1); select pulso.fold(); commit prepared 'engine_2pc'").await.unwrap();
+    client.batch_execute("insert into t values (72, 7, 'a', 1, 1, 1); select pulso.fold()").await.unwrap();
+    client.batch_execute("commit prepared 'engine_2pc'").await.unwrap();
     assert_equal(&other, "public.r", QUERY, "after commit prepared").await;
     other.batch_execute("select pulso.fold()").await.unwrap();
     assert_equal(&other, "public.r", QUERY, "after its fold").await;
-    client.batch_execute("begin; delete from t; prepare transaction 'engine_2pc'; rollback prepared 'engine_2pc'").await.unwrap();
+    client.batch_execute("begin; delete from t; prepare transaction 'engine_2pc'").await.unwrap();
+    client.batch_execute("rollback prepared 'engine_2pc'").await.unwrap();
     assert_equal(&other, "public.r", QUERY, "after rollback prepared").await;
 }
 
@@ -216,10 +218,10 @@ async fn snapshots_older_than_the_rollup_run_its_query() {
     let query = "select k, count(*) as n, sum(x) as s from public.t group by k";
     old.batch_execute("begin isolation level repeatable read; select 1").await.unwrap();
     new.batch_execute(&format!("select pulso.create_rollup('public.r', $${query}$$); insert into t values (1, 5); select pulso.fold()")).await.unwrap();
-    assert_equal(&old, "public.r", query, "in the old snapshot").await;
+    assert_eq!(differences(&old, "public.r", query).await, 0, "in the old snapshot");
     // Its own writes are captured although it cannot see the rollup's row in the catalog.
     old.batch_execute("insert into t values (3, 3)").await.unwrap();
-    assert_equal(&old, "public.r", query, "in the old snapshot, after a write").await;
+    assert_eq!(differences(&old, "public.r", query).await, 0, "in the old snapshot, after a write");
     old.batch_execute("commit").await.unwrap();
     assert_equal(&new, "public.r", query, "after the old writer").await;
 }
@@ -318,7 +320,7 @@ async fn a_delta_that_cannot_be_folded_turns_the_view_into_its_query() {
         .batch_execute("insert into t select 500, 1, string_agg(md5(i::text), ''), 1, 1, 1 from generate_series(1, 500) i")
         .await
         .unwrap();
-    client.execute("select pulso.fold()", &[]).await.unwrap();
+    client.execute("select pulso.fold('public.r')", &[]).await.unwrap();
     let row = client.query_one("select live, reason from pulso.rollups", &[]).await.unwrap();
     assert!(!row.get::<_, bool>(0));
     assert!(row.get::<_, &str>(1).contains("index row"), "{:?}", row.get::<_, &str>(1));

@@ -160,10 +160,11 @@ pub fn single_select(text: &str) -> Result<String, Refusal> {
             c_text.as_ptr(),
             pg_sys::RawParseMode::RAW_PARSE_DEFAULT,
         ));
-        let statement = match (statements.len(), statements.get_ptr(0)) {
-            (1, Some(raw)) => (*raw).stmt,
+        let raw = match (statements.len(), statements.get_ptr(0)) {
+            (1, Some(raw)) => raw,
             _ => return Err(Refusal::NotASelect),
         };
+        let statement = (*raw).stmt;
         if (*statement).type_ != pg_sys::NodeTag::T_SelectStmt {
             return Err(Refusal::NotASelect);
         }
@@ -171,8 +172,34 @@ pub fn single_select(text: &str) -> Result<String, Refusal> {
         if !(*select).intoClause.is_null() || !(*select).valuesLists.is_null() {
             return Err(Refusal::NotASelect);
         }
+        refuse_temporary(raw, &c_text)?;
     }
     Ok(trimmed.to_owned())
+}
+
+/// Refuses a query over a temporary table, of which Postgres would make a temporary view.
+unsafe fn refuse_temporary(statement: *mut pg_sys::RawStmt, text: &CStr) -> Result<(), Refusal> {
+    // SAFETY: a statement just parsed from the text; analysis raises errors of its own.
+    unsafe {
+        let query = pg_sys::parse_analyze_fixedparams(
+            statement,
+            text.as_ptr(),
+            std::ptr::null(),
+            0,
+            std::ptr::null_mut(),
+        );
+        for entry in PgList::<pg_sys::RangeTblEntry>::from_pg((*query).rtable).iter_ptr() {
+            let is_table = (*entry).rtekind == pg_sys::RTEKind::RTE_RELATION;
+            if is_table && pg_sys::get_rel_persistence((*entry).relid) as u8 == pg_sys::RELPERSISTENCE_TEMP {
+                let name = CStr::from_ptr(pg_sys::get_rel_name((*entry).relid)).to_string_lossy();
+                return Err(Refusal::Source {
+                    what: format!("temporary table {name}"),
+                    hint: "Other sessions could not read it; use a permanent table.",
+                });
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Reads the query of a view; refuses what cannot be maintained, naming the first thing found.

@@ -179,7 +179,6 @@ fn refuse_source(definition: &Definition, source: &str) -> Result<(), Refusal> {
                  when c.relkind in ('v', 'm') then 'view'
                  when c.relkind = 'f' then 'foreign'
                  when c.relkind = 'p' or c.relispartition then 'partitioned'
-                 when c.relpersistence = 't' then 'temporary'
                  when c.relpersistence = 'u' then 'unlogged'
                  when c.relrowsecurity then 'row security'
                  when c.relhassubclass or exists (select from pg_catalog.pg_inherits i where c.oid in (i.inhrelid, i.inhparent)) then 'inherited'
@@ -195,7 +194,6 @@ fn refuse_source(definition: &Definition, source: &str) -> Result<(), Refusal> {
         "view" => ("view", "Name the table under it."),
         "foreign" => ("foreign table", "Its changes cannot be seen from here; make the rollup on the server that holds it."),
         "partitioned" => ("partitioned table or partition", "This version maintains rollups of plain tables only."),
-        "temporary" => ("temporary table", "Other sessions could not read it; use a permanent table."),
         "unlogged" => ("unlogged table", "A crash would empty the table and not the rollup; use `alter table … set logged` first."),
         "row security" => ("table with row security", "The rollup would show every row to whoever may read it; this version refuses that."),
         "inherited" => ("table with inheritance", "This version maintains rollups of plain tables only."),
