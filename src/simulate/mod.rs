@@ -174,7 +174,7 @@ impl std::fmt::Display for History {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 struct Lasting(Option<Duration>);
 
-fn parse_days(text: &str) -> Result<u32, String> {
+pub(crate) fn parse_days(text: &str) -> Result<u32, String> {
     match text.strip_suffix('d').unwrap_or(text).parse() {
         Ok(days) if days <= LONGEST => Ok(days),
         _ => Err(format!("expected a number of days up to {LONGEST}, such as 90d")),
@@ -197,7 +197,7 @@ fn parse_duration(text: &str) -> Result<Lasting, String> {
     }
 }
 
-fn parse_rate(text: &str) -> Result<f64, String> {
+pub(crate) fn parse_rate(text: &str) -> Result<f64, String> {
     match text.parse::<f64>() {
         Ok(rate) if rate == 0.0 || live::RATES.contains(&rate) => Ok(rate),
         _ => Err("expected tickets a second from 0.001 to 5000, or 0 for none".to_owned()),

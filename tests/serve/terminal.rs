@@ -76,3 +76,24 @@ async fn what_is_wrong_has_its_exit_code_and_a_cure() {
         assert!(!stderr.contains("panicked"), "{stderr}");
     }
 }
+
+#[tokio::test]
+async fn the_demonstration_comes_up_sells_and_ends_by_itself() {
+    let db = Db::empty().await;
+    let args = ["demo", "--stores", "2", "--history", "8d", "--rate", "20", "--for", "3s", "--listen", "127.0.0.1:0"];
+    let first = stdout(&pulso(&db, &args));
+    for text in ["http://127.0.0.1:", "Abasto El Hatillo", "En total", "ventas hechas"] {
+        assert!(first.contains(text), "{text} is not in\n{first}");
+    }
+    let sql = db.connect().await;
+    let count = async || -> i64 { sql.query_one("select count(*) from public.sales", &[]).await.unwrap().get(0) };
+    let before = count().await;
+    assert!(before > 8 * 100, "{before} sales in eight days");
+    // The second run writes no past anew.
+    stdout(&pulso(&db, &args));
+    let more = count().await - before;
+    assert!((20..300).contains(&more), "{more} sales in the second run");
+    for row in sql.query("select name, pulso.verify(name) from pulso.rollups", &[]).await.unwrap() {
+        assert_eq!(row.get::<_, i64>(1), 0, "{} differs from its query", row.get::<_, &str>(0));
+    }
+}
