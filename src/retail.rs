@@ -91,7 +91,10 @@ impl ToSql for Jsonb {
 /// Refuses a database that has no retail tables to write to.
 pub async fn require_tables(client: &Client) -> Result<()> {
     let ready: bool = client
-        .query_one("select to_regclass('public.sale_payments') is not null and to_regclass('public.sales') is not null", &[])
+        .query_one(
+            "select to_regclass('public.sale_payments') is not null and to_regclass('public.sales') is not null",
+            &[],
+        )
         .await?
         .get(0);
     if ready {

@@ -19,6 +19,7 @@ pub fn pool(url: &str, size: usize) -> Result<Pool> {
         "set statement_timeout = {STATEMENT_TIMEOUT_MS};
          set lock_timeout = 2000;
          set plan_cache_mode = force_generic_plan;
+         set jit = off;
          set default_transaction_read_only = on;
          set time zone 'UTC';
          set datestyle = 'ISO, YMD'"

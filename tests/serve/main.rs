@@ -10,3 +10,4 @@ mod housekeeping;
 mod life;
 mod manners;
 mod shop;
+mod terminal;

@@ -148,18 +148,30 @@ impl Book {
         let sale = &mut self.sales[position];
         if sale.store != store {
             let first = &self.stores[sale.store].name;
-            return Err(Wrong::new(rows::COUNTRY, row.country, format!("{first:?}, the country of the invoice's first line ({})", row.invoice)));
+            return Err(Wrong::new(
+                rows::COUNTRY,
+                row.country,
+                format!("{first:?}, the country of the invoice's first line ({})", row.invoice),
+            ));
         }
         if sale.customer != customer {
             let first = sale.customer.map_or("", |at| self.customers[at].document.as_str());
             let found = row.customer.unwrap_or_default();
-            return Err(Wrong::new(rows::CUSTOMER, found, format!("{first:?}, the customer of the invoice's first line ({})", row.invoice)));
+            return Err(Wrong::new(
+                rows::CUSTOMER,
+                found,
+                format!("{first:?}, the customer of the invoice's first line ({})", row.invoice),
+            ));
         }
         sale.sold_at = sale.sold_at.min(row.sold_at);
         sale.units += row.qty;
         sale.gross += row.qty * row.price;
         if sale.gross.abs() >= Decimal::from(TOTAL_LIMIT) {
-            return Err(Wrong::new(rows::PRICE, &row.price.to_string(), format!("an invoice total of at most 18 digits ({})", row.invoice)));
+            return Err(Wrong::new(
+                rows::PRICE,
+                &row.price.to_string(),
+                format!("an invoice total of at most 18 digits ({})", row.invoice),
+            ));
         }
         sale.lines.push(Line { product, qty: row.qty, price: row.price });
         Ok(())
@@ -175,7 +187,13 @@ impl Book {
                 let position = self.products.len();
                 index.products[store].insert(row.sku.to_owned(), position);
                 let id = Uuid::new_v5(&self.stores[store].id, row.sku.as_bytes());
-                self.products.push(Product { id, store, sku: row.sku.to_owned(), name: None, described_at: Timestamp::MIN });
+                self.products.push(Product {
+                    id,
+                    store,
+                    sku: row.sku.to_owned(),
+                    name: None,
+                    described_at: Timestamp::MIN,
+                });
                 position
             }
         };

@@ -7,7 +7,17 @@ fn read(lines: &[String]) -> Result<Book> {
     Ok(Book::from_rows(rows, &CancellationToken::new())?.expect("not cancelled"))
 }
 
-fn line(invoice: &str, sku: &str, name: &str, qty: i64, time: &str, price: &str, customer: &str, country: &str) -> String {
+#[allow(clippy::too_many_arguments, reason = "they are the columns of the file")]
+fn line(
+    invoice: &str,
+    sku: &str,
+    name: &str,
+    qty: i64,
+    time: &str,
+    price: &str,
+    customer: &str,
+    country: &str,
+) -> String {
     format!("{invoice},{sku},{name},{qty},2011-05-05 {time},{price},{customer},{country}")
 }
 
@@ -21,11 +31,10 @@ fn an_invoice_is_one_sale_with_its_lines_in_file_order() {
         line("A2", "B", "", 1, "08:26:00", "-11062.06", "", "EIRE"),
     ])
     .unwrap();
-    assert_eq!(book.sales.iter().map(|s| (s.number.as_str(), s.kind, s.lines.len())).collect::<Vec<_>>(), [
-        ("536365", Kind::Sale, 3),
-        ("C1", Kind::Return, 1),
-        ("A2", Kind::Adjustment, 1),
-    ]);
+    assert_eq!(
+        book.sales.iter().map(|s| (s.number.as_str(), s.kind, s.lines.len())).collect::<Vec<_>>(),
+        [("536365", Kind::Sale, 3), ("C1", Kind::Return, 1), ("A2", Kind::Adjustment, 1),]
+    );
     let sale = &book.sales[0];
     assert_eq!(sale.sold_at.to_string(), "2011-05-05T08:26:00Z", "the earliest of its lines");
     assert_eq!(
@@ -72,15 +81,23 @@ fn an_invoice_of_two_countries_or_customers_is_refused() {
 
 #[test]
 fn an_invoice_beyond_exact_arithmetic_is_refused() {
-    let message = read(&[line("7", "A", "ONE", 99_999_999_999, "08:00:00", "999999999999.999", "", "EIRE")]).unwrap_err().to_string();
-    assert!(message.starts_with("retail.csv:2:6: UnitPrice: found \"999999999999.999\", expected an invoice total of"), "{message}");
+    let message = read(&[line("7", "A", "ONE", 99_999_999_999, "08:00:00", "999999999999.999", "", "EIRE")])
+        .unwrap_err()
+        .to_string();
+    assert!(
+        message.starts_with("retail.csv:2:6: UnitPrice: found \"999999999999.999\", expected an invoice total of"),
+        "{message}"
+    );
 }
 
 #[test]
 fn the_same_file_gives_the_same_ids() {
     let file = [line("7", "A", "ONE", 1, "08:00:00", "1", "17850.0", "EIRE")];
     let (one, two) = (read(&file).unwrap(), read(&file).unwrap());
-    assert_eq!((one.sales[0].id, one.products[0].id, one.customers[0].id), (two.sales[0].id, two.products[0].id, two.customers[0].id));
+    assert_eq!(
+        (one.sales[0].id, one.products[0].id, one.customers[0].id),
+        (two.sales[0].id, two.products[0].id, two.customers[0].id)
+    );
     // Released: a change here would load every sale twice into a database that has them.
     assert_eq!(one.sales[0].id.to_string(), "886aad5f-728b-53fc-86ce-317134398c7f");
 }

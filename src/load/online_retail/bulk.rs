@@ -10,8 +10,6 @@ use tokio_postgres::types::Type;
 use tokio_postgres::{Client, NoTls, Transaction};
 use uuid::Uuid;
 
-/// One bulk load at a time in a database: the second waits and finds the sales there. "retail" in ASCII.
-const LOCK_KEY: i64 = 0x72_65_74_61_69_6c;
 /// How often, in lines, the progress is shown and an interruption noticed.
 const STEP: u64 = 4096;
 
@@ -20,25 +18,36 @@ const COPY_SALES: &str = "
 copy public.sales (id, store_id, customer_id, number, kind, sold_at, rate, totals, payment)
 from stdin with (format binary)";
 const SALE_TYPES: [Type; 9] = [
-    Type::UUID, Type::UUID, Type::UUID, Type::TEXT, Type::TEXT, Type::TIMESTAMPTZ, Type::NUMERIC, Type::JSONB, Type::JSONB,
+    Type::UUID,
+    Type::UUID,
+    Type::UUID,
+    Type::TEXT,
+    Type::TEXT,
+    Type::TIMESTAMPTZ,
+    Type::NUMERIC,
+    Type::JSONB,
+    Type::JSONB,
 ];
 
 const COPY_LINES: &str = "
 copy public.sale_items (id, sale_id, line_no, product_id, qty, unit_price_bs, unit_price_usd)
 from stdin with (format binary)";
-const LINE_TYPES: [Type; 7] = [Type::UUID, Type::UUID, Type::INT4, Type::UUID, Type::NUMERIC, Type::NUMERIC, Type::NUMERIC];
+const LINE_TYPES: [Type; 7] =
+    [Type::UUID, Type::UUID, Type::INT4, Type::UUID, Type::NUMERIC, Type::NUMERIC, Type::NUMERIC];
 
 pub async fn write(client: &mut Client, book: &Book, options: &Options) -> Result<Loaded> {
     let transaction = client.transaction().await?;
-    transaction.execute("select pg_advisory_xact_lock($1)", &[&LOCK_KEY]).await?;
+    // It waits for another bulk load to end; what that loaded is there then.
+    catalogue::write(&transaction, book).await?;
     let there = already_there(&transaction, book).await?;
     let mut sales: Vec<&Sale> = book.sales.iter().filter(|sale| !there.contains(&sale.id)).collect();
     // In the order of the indexes; the order of the file is in line_no.
     sales.sort_unstable_by_key(|sale| sale.id);
     let lines = sales.iter().map(|sale| sale.lines.len()).sum();
-    catalogue::write(&transaction, book).await?;
     show_lines(&options.progress, "Loading", lines as u64);
-    if !(copy_sales(&transaction, book, &sales, options).await? && copy_lines(&transaction, book, &sales, options).await?) {
+    if !(copy_sales(&transaction, book, &sales, options).await?
+        && copy_lines(&transaction, book, &sales, options).await?)
+    {
         transaction.rollback().await?;
         return Ok(Loaded { interrupted: true, ..Loaded::default() });
     }
@@ -61,7 +70,17 @@ async fn copy_sales(transaction: &Transaction<'_>, book: &Book, sales: &[&Sale],
         let kind = sale.kind.as_str();
         writer
             .as_mut()
-            .write(&[&sale.id, &store, &customer, &sale.number, &kind, &sale.sold_at, &rate(), &sale.totals().to_jsonb(), &payment])
+            .write(&[
+                &sale.id,
+                &store,
+                &customer,
+                &sale.number,
+                &kind,
+                &sale.sold_at,
+                &rate(),
+                &sale.totals().to_jsonb(),
+                &payment,
+            ])
             .await?;
     }
     finish(writer, transaction, options).await
@@ -90,7 +109,11 @@ async fn copy_lines(transaction: &Transaction<'_>, book: &Book, sales: &[&Sale],
 }
 
 /// The end of a COPY is where the server checks the foreign keys, for as long as it took the rows.
-async fn finish(writer: Pin<&mut BinaryCopyInWriter>, transaction: &Transaction<'_>, options: &Options) -> Result<bool> {
+async fn finish(
+    writer: Pin<&mut BinaryCopyInWriter>,
+    transaction: &Transaction<'_>,
+    options: &Options,
+) -> Result<bool> {
     tokio::select! {
         finished = writer.finish() => {
             finished?;

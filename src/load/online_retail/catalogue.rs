@@ -19,14 +19,14 @@ const STORES: &str = "
 insert into public.stores (id, name, time_zone)
 select n.id, n.name, 'UTC'
   from unnest($1::uuid[], $2::text[]) as n (id, name)
-    on conflict (id) do nothing";
+    on conflict do nothing";
 
 const CUSTOMERS: &str = "
 insert into public.customers (id, document_id, store_id)
 select n.id, n.document, n.store
   from unnest($1::uuid[], $2::text[], $3::uuid[]) as n (id, document, store)
  order by n.id
-    on conflict (id) do nothing";
+    on conflict do nothing";
 
 /// The latest description wins over one that an older file left.
 const PRODUCTS: &str = "
@@ -39,8 +39,12 @@ select n.id, n.store, n.sku, n.name
      where p.name is distinct from excluded.name
        and excluded.name is not null";
 
+/// One loader at a time writes here: the second waits, and finds it written. "retail" in ASCII.
+const LOCK_KEY: i64 = 0x72_65_74_61_69_6c;
+
 /// Writes what the sales of the book refer to.
 pub async fn write(transaction: &Transaction<'_>, book: &Book) -> Result<()> {
+    transaction.execute("select pg_advisory_xact_lock($1)", &[&LOCK_KEY]).await?;
     let used = Used::by(book);
     let stores: Vec<_> = pick(&book.stores, &used.stores);
     let ids: Vec<Uuid> = stores.iter().map(|store| store.id).collect();

@@ -55,7 +55,8 @@ pub struct Rows {
 impl Rows {
     /// Opens a CSV or gzipped CSV (told apart by its first bytes) and checks its header.
     pub fn open(path: &Path, progress: &ProgressBar) -> Result<Self> {
-        let name = path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
+        let name =
+            path.file_name().map_or_else(|| path.display().to_string(), |name| name.to_string_lossy().into_owned());
         let unreadable = |error: std::io::Error| Error::usage(format!("cannot read {}: {error}", path.display()));
         let file = File::open(path).map_err(unreadable)?;
         progress.set_length(file.metadata().map_err(unreadable)?.len());
@@ -68,7 +69,11 @@ impl Rows {
         let reader = csv::ReaderBuilder::new().has_headers(false).flexible(true).from_reader(bytes);
         let mut rows = Self { name, reader, record: StringRecord::new() };
         if !rows.advance()? {
-            return Err(Error::usage(format!("{}:1:1: the file is empty, expected the header {}", rows.name, COLUMNS.join(","))));
+            return Err(Error::usage(format!(
+                "{}:1:1: the file is empty, expected the header {}",
+                rows.name,
+                COLUMNS.join(",")
+            )));
         }
         for (column, expected) in COLUMNS.iter().enumerate() {
             if rows.record.get(column) != Some(expected) {
@@ -115,7 +120,11 @@ impl Rows {
     pub fn reject(&self, column: usize, found: &str, expected: &str) -> Error {
         let line = self.record.position().map_or(0, csv::Position::line);
         let name = COLUMNS.get(column).copied().unwrap_or("beyond the last column");
-        let found: String = if found.chars().count() > 40 { found.chars().take(40).chain("…".chars()).collect() } else { found.to_owned() };
+        let found: String = if found.chars().count() > 40 {
+            found.chars().take(40).chain("…".chars()).collect()
+        } else {
+            found.to_owned()
+        };
         Error::usage(format!("{}:{line}:{}: {name}: found {found:?}, expected {expected}", self.name, column + 1))
     }
 
@@ -125,7 +134,11 @@ impl Rows {
             return Ok(());
         }
         let column = count.min(COLUMNS.len());
-        Err(self.reject(column, &format!("{count} fields"), &format!("{} fields: {}", COLUMNS.len(), COLUMNS.join(","))))
+        Err(self.reject(
+            column,
+            &format!("{count} fields"),
+            &format!("{} fields: {}", COLUMNS.len(), COLUMNS.join(",")),
+        ))
     }
 
     fn field(&self, column: usize) -> &str {
@@ -169,12 +182,15 @@ impl Rows {
         let field = self.field(PRICE);
         let digits = field.strip_prefix('-').unwrap_or(field);
         let (whole, fraction) = digits.split_once('.').unwrap_or((digits, "0"));
-        let is_number = [whole, fraction].iter().all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()));
+        let is_number =
+            [whole, fraction].iter().all(|part| !part.is_empty() && part.bytes().all(|b| b.is_ascii_digit()));
         if !is_number {
             return Err(self.reject(PRICE, field, "a decimal number such as 2.55"));
         }
         match Decimal::from_str_exact(field) {
-            Ok(price) if price.abs() >= Decimal::from(PRICE_LIMIT) => Err(self.reject(PRICE, field, "a price of at most 12 digits")),
+            Ok(price) if price.abs() >= Decimal::from(PRICE_LIMIT) => {
+                Err(self.reject(PRICE, field, "a price of at most 12 digits"))
+            }
             Ok(price) if price.normalize().scale() <= 3 => Ok(price.normalize()),
             Ok(_) => Err(self.reject(PRICE, field, "a price of at most 3 decimals")),
             Err(_) => Err(self.reject(PRICE, field, "a price of at most 12 digits and 3 decimals")),

@@ -20,7 +20,10 @@ fn a_good_row_is_read_exactly() {
     let file = format!("{}\n{GOOD}\nC1,\"a \"\"b\"\"\",,-2,2011-01-31 23:59:59,0.001,,EIRE\n", COLUMNS.join(","));
     let mut rows = Rows::from_reader("retail.csv".into(), Box::new(std::io::Cursor::new(file.into_bytes()))).unwrap();
     let row = rows.next().unwrap().unwrap();
-    assert_eq!((row.invoice, row.sku, row.customer, row.country), ("536365", "85123A", Some("17850"), "United Kingdom"));
+    assert_eq!(
+        (row.invoice, row.sku, row.customer, row.country),
+        ("536365", "85123A", Some("17850"), "United Kingdom")
+    );
     assert_eq!((row.qty, row.price), (Decimal::from(6), Decimal::new(255, 2)));
     assert_eq!(row.sold_at.to_string(), "2010-12-01T08:26:00Z");
     let row = rows.next().unwrap().unwrap();
@@ -31,23 +34,71 @@ fn a_good_row_is_read_exactly() {
 #[test]
 fn each_malformed_field_is_named_with_what_was_expected() {
     let cases: &[(&str, &str)] = &[
-        (",85123A,X,6,2010-12-01 08:26:00,2.55,17850.0,UK", "retail.csv:3:1: InvoiceNo: found \"\", expected an invoice number"),
-        ("1, ,X,6,2010-12-01 08:26:00,2.55,17850.0,UK", "retail.csv:3:2: StockCode: found \" \", expected a stock code"),
-        ("1,A,X,six,2010-12-01 08:26:00,2.55,,UK", "retail.csv:3:4: Quantity: found \"six\", expected a whole number such as 6 or -1"),
-        ("1,A,X,6.5,2010-12-01 08:26:00,2.55,,UK", "retail.csv:3:4: Quantity: found \"6.5\", expected a whole number such as 6 or -1"),
-        ("1,A,X,100000000000,2010-12-01 08:26:00,2.55,,UK", "retail.csv:3:4: Quantity: found \"100000000000\", expected a quantity of at most 11 digits"),
-        ("1,A,X,6,2010-02-30 08:26:00,2.55,,UK", "retail.csv:3:5: InvoiceDate: found \"2010-02-30 08:26:00\", expected a time such as 2010-12-01 08:26:00"),
-        ("1,A,X,6,12/1/2010 8:26,2.55,,UK", "retail.csv:3:5: InvoiceDate: found \"12/1/2010 8:26\", expected a time such as 2010-12-01 08:26:00"),
-        ("1,A,X,6,2010-12-01 08:26:00,\"2,55\",,UK", "retail.csv:3:6: UnitPrice: found \"2,55\", expected a decimal number such as 2.55"),
-        ("1,A,X,6,2010-12-01 08:26:00,1e5,,UK", "retail.csv:3:6: UnitPrice: found \"1e5\", expected a decimal number such as 2.55"),
-        ("1,A,X,6,2010-12-01 08:26:00,NaN,,UK", "retail.csv:3:6: UnitPrice: found \"NaN\", expected a decimal number such as 2.55"),
-        ("1,A,X,6,2010-12-01 08:26:00,2.5555,,UK", "retail.csv:3:6: UnitPrice: found \"2.5555\", expected a price of at most 3 decimals"),
-        ("1,A,X,6,2010-12-01 08:26:00,1000000000000,,UK", "retail.csv:3:6: UnitPrice: found \"1000000000000\", expected a price of at most 12 digits"),
-        ("1,A,X,6,2010-12-01 08:26:00,2.55,17850.5,UK", "retail.csv:3:7: CustomerID: found \"17850.5\", expected a customer number such as 17850.0, or nothing"),
+        (
+            ",85123A,X,6,2010-12-01 08:26:00,2.55,17850.0,UK",
+            "retail.csv:3:1: InvoiceNo: found \"\", expected an invoice number",
+        ),
+        (
+            "1, ,X,6,2010-12-01 08:26:00,2.55,17850.0,UK",
+            "retail.csv:3:2: StockCode: found \" \", expected a stock code",
+        ),
+        (
+            "1,A,X,six,2010-12-01 08:26:00,2.55,,UK",
+            "retail.csv:3:4: Quantity: found \"six\", expected a whole number such as 6 or -1",
+        ),
+        (
+            "1,A,X,6.5,2010-12-01 08:26:00,2.55,,UK",
+            "retail.csv:3:4: Quantity: found \"6.5\", expected a whole number such as 6 or -1",
+        ),
+        (
+            "1,A,X,100000000000,2010-12-01 08:26:00,2.55,,UK",
+            "retail.csv:3:4: Quantity: found \"100000000000\", expected a quantity of at most 11 digits",
+        ),
+        (
+            "1,A,X,6,2010-02-30 08:26:00,2.55,,UK",
+            "retail.csv:3:5: InvoiceDate: found \"2010-02-30 08:26:00\", expected a time such as 2010-12-01 08:26:00",
+        ),
+        (
+            "1,A,X,6,12/1/2010 8:26,2.55,,UK",
+            "retail.csv:3:5: InvoiceDate: found \"12/1/2010 8:26\", expected a time such as 2010-12-01 08:26:00",
+        ),
+        (
+            "1,A,X,6,2010-12-01 08:26:00,\"2,55\",,UK",
+            "retail.csv:3:6: UnitPrice: found \"2,55\", expected a decimal number such as 2.55",
+        ),
+        (
+            "1,A,X,6,2010-12-01 08:26:00,1e5,,UK",
+            "retail.csv:3:6: UnitPrice: found \"1e5\", expected a decimal number such as 2.55",
+        ),
+        (
+            "1,A,X,6,2010-12-01 08:26:00,NaN,,UK",
+            "retail.csv:3:6: UnitPrice: found \"NaN\", expected a decimal number such as 2.55",
+        ),
+        (
+            "1,A,X,6,2010-12-01 08:26:00,2.5555,,UK",
+            "retail.csv:3:6: UnitPrice: found \"2.5555\", expected a price of at most 3 decimals",
+        ),
+        (
+            "1,A,X,6,2010-12-01 08:26:00,1000000000000,,UK",
+            "retail.csv:3:6: UnitPrice: found \"1000000000000\", expected a price of at most 12 digits",
+        ),
+        (
+            "1,A,X,6,2010-12-01 08:26:00,2.55,17850.5,UK",
+            "retail.csv:3:7: CustomerID: found \"17850.5\", expected a customer number such as 17850.0, or nothing",
+        ),
         ("1,A,X,6,2010-12-01 08:26:00,2.55,,", "retail.csv:3:8: Country: found \"\", expected a country"),
-        ("1,A,X\0Y,6,2010-12-01 08:26:00,2.55,,UK", "retail.csv:3:3: Description: found \"X\\0Y\", expected text without NUL characters"),
-        ("1,A,X,6", "retail.csv:3:5: InvoiceDate: found \"4 fields\", expected 8 fields: InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country"),
-        ("1,A,X,6,2010-12-01 08:26:00,2.55,,UK,more", "retail.csv:3:9: beyond the last column: found \"9 fields\", expected 8 fields: InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country"),
+        (
+            "1,A,X\0Y,6,2010-12-01 08:26:00,2.55,,UK",
+            "retail.csv:3:3: Description: found \"X\\0Y\", expected text without NUL characters",
+        ),
+        (
+            "1,A,X,6",
+            "retail.csv:3:5: InvoiceDate: found \"4 fields\", expected 8 fields: InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country",
+        ),
+        (
+            "1,A,X,6,2010-12-01 08:26:00,2.55,,UK,more",
+            "retail.csv:3:9: beyond the last column: found \"9 fields\", expected 8 fields: InvoiceNo,StockCode,Description,Quantity,InvoiceDate,UnitPrice,CustomerID,Country",
+        ),
     ];
     for (row, expected) in cases {
         assert_eq!(complaint(row), *expected, "row {row:?}");

@@ -7,11 +7,12 @@ use rust_decimal::Decimal;
 use tokio_postgres::{Client, Statement};
 use uuid::Uuid;
 
-/// Inserts nothing where another loader was faster.
+/// Inserts nothing where another loader was faster. Without naming the key: of two at the same instant, the slower one
+/// may meet the other's number before its id.
 const INSERT_SALE: &str = "
 insert into public.sales (id, store_id, customer_id, number, kind, sold_at, rate, totals, payment)
 values ($1, $2, $3, $4, $5, $6, $7, $8, $9)
-    on conflict (id) do nothing";
+    on conflict do nothing";
 
 const INSERT_LINES: &str = "
 insert into public.sale_items (id, sale_id, line_no, product_id, qty, unit_price_bs, unit_price_usd)
@@ -49,7 +50,12 @@ pub async fn write(client: &mut Client, book: &Book, options: &Options) -> Resul
 }
 
 /// One ticket. False when it was there already.
-async fn sell(client: &mut Client, (insert_sale, insert_lines): &(Statement, Statement), book: &Book, sale: &Sale) -> Result<bool> {
+async fn sell(
+    client: &mut Client,
+    (insert_sale, insert_lines): &(Statement, Statement),
+    book: &Book,
+    sale: &Sale,
+) -> Result<bool> {
     let transaction = client.transaction().await?;
     let store = book.stores[sale.store].id;
     let customer: Option<Uuid> = sale.customer.map(|at| book.customers[at].id);
@@ -57,7 +63,17 @@ async fn sell(client: &mut Client, (insert_sale, insert_lines): &(Statement, Sta
     let inserted = transaction
         .execute(
             insert_sale,
-            &[&sale.id, &store, &customer, &sale.number, &kind, &sale.sold_at, &rate(), &sale.totals().to_jsonb(), &super::payment()],
+            &[
+                &sale.id,
+                &store,
+                &customer,
+                &sale.number,
+                &kind,
+                &sale.sold_at,
+                &rate(),
+                &sale.totals().to_jsonb(),
+                &super::payment(),
+            ],
         )
         .await?;
     if inserted == 0 {
