@@ -15,7 +15,7 @@ pub struct DatabaseArgs {
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, global = true, value_name = "URL")]
     pub database_url: Option<String>,
 
-    /// Where the private PostgreSQL keeps its data [default: pulso/ under the XDG data directory]
+    /// Where the private PostgreSQL keeps its data [default: pulso/ under the XDG data directory; /var/lib/pulso for root]
     #[arg(long, env = "PULSO_DATA_DIR", global = true, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
 
@@ -62,7 +62,7 @@ impl Server {
     }
 }
 
-fn config(url: &str) -> Result<Config> {
+pub(crate) fn config(url: &str) -> Result<Config> {
     let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
         let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
         Error::usage(format!("DATABASE_URL cannot be read: {cause}"))
@@ -78,8 +78,9 @@ fn config(url: &str) -> Result<Config> {
 pub async fn connect(url: &str) -> Result<Client> {
     let (client, connection) = config(url)?.connect(NoTls).await.map_err(|error| {
         let cause = Error::from(error);
-        Error::unavailable(format!("cannot connect to PostgreSQL: {cause}"))
-            .with_hint("Check DATABASE_URL and that the server is up; without DATABASE_URL Pulso starts a server of its own.")
+        Error::unavailable(format!("cannot connect to PostgreSQL: {cause}")).with_hint(
+            "Check DATABASE_URL and that the server is up; without DATABASE_URL Pulso starts a server of its own.",
+        )
     })?;
     tokio::spawn(async move {
         if let Err(error) = connection.await {

@@ -1,1 +1,125 @@
-//! Folding by the service, where no background worker does it.
+//! Folding by the service, where no background worker of the extension does it.
+//!
+//! Figures are exact without it; reads only grow slower. So nothing here ends the service: a fault is logged when it
+//! changes, and tried again. Several processes may fold one database; the engine keeps them apart.
+
+use crate::db;
+use crate::error::{Error, Result};
+use std::time::Duration;
+use tokio::time::{Instant, sleep};
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+use tokio_util::sync::CancellationToken;
+
+const BUSY: Duration = Duration::from_millis(200);
+const IDLE: Duration = Duration::from_secs(2);
+/// How often to ask whether a background worker has appeared or gone.
+const RECHECK: Duration = Duration::from_secs(30);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const MAX_RETRY: Duration = Duration::from_secs(30);
+
+/// Folds until `stop`, on a connection of its own.
+pub async fn keep_folded(url: String, stop: CancellationToken) {
+    let mut status = Status::default();
+    let work = async {
+        let mut retry = IDLE;
+        loop {
+            let began = Instant::now();
+            let Err(error) = session(&url, &mut status).await;
+            status.failed(&error);
+            // A session that had worked for a while lost its server: try at once, then ever more rarely.
+            retry = if began.elapsed() > MAX_RETRY { IDLE } else { (retry * 2).min(MAX_RETRY) };
+            sleep(retry).await;
+        }
+    };
+    stop.run_until_cancelled(work).await.unwrap_or(())
+}
+
+enum Never {}
+
+/// One connection's life; ends only by a fault.
+async fn session(url: &str, status: &mut Status) -> Result<Never> {
+    let client = tokio::time::timeout(CONNECT_TIMEOUT, db::connect(url))
+        .await
+        .map_err(|_| Error::unavailable("the server does not answer"))??;
+    client.batch_execute("set application_name = 'pulso fold'").await?;
+    loop {
+        if worker_folds(&client).await? {
+            status.now("the extension's background worker folds this database");
+            sleep(RECHECK).await;
+            continue;
+        }
+        status.now("folding here: no background worker does");
+        let mut pace = Pace::default();
+        let until = Instant::now() + RECHECK;
+        while Instant::now() < until {
+            let folded: i64 = client.query_one("select pulso.fold()", &[]).await?.try_get(0)?;
+            if folded > 0 {
+                tracing::debug!(folded, "deltas folded");
+            }
+            sleep(pace.next(folded)).await;
+        }
+    }
+}
+
+async fn worker_folds(client: &Client) -> Result<bool> {
+    match client.query_one("select pulso.folder_running()", &[]).await {
+        Ok(row) => Ok(row.try_get(0)?),
+        // An engine without a worker does not have the function.
+        Err(error) if error.code() == Some(&SqlState::UNDEFINED_FUNCTION) => Ok(false),
+        Err(error) => Err(error.into()),
+    }
+}
+
+/// Quick while there is work, slower and slower while there is none.
+struct Pace(Duration);
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self(BUSY)
+    }
+}
+
+impl Pace {
+    fn next(&mut self, folded: i64) -> Duration {
+        self.0 = if folded > 0 { BUSY } else { (self.0 * 2).min(IDLE) };
+        self.0
+    }
+}
+
+/// What was last said, so that it is said once.
+#[derive(Default)]
+struct Status {
+    said: String,
+}
+
+impl Status {
+    fn now(&mut self, text: &str) {
+        if self.said != text {
+            text.clone_into(&mut self.said);
+            tracing::info!("{text}");
+        }
+    }
+
+    fn failed(&mut self, error: &Error) {
+        let text = format!("cannot fold: {error}");
+        if self.said != text {
+            tracing::warn!(%error, "cannot fold; figures stay exact, reads grow slower; trying again");
+            self.said = text;
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_pace_is_quick_with_work_and_slows_without() {
+        let mut pace = Pace::default();
+        assert_eq!(pace.next(5), BUSY);
+        let idle: Vec<u64> = (0..6).map(|_| pace.next(0).as_millis() as u64).collect();
+        assert_eq!(idle, [400, 800, 1600, 2000, 2000, 2000]);
+        assert_eq!(pace.next(1), BUSY);
+    }
+}

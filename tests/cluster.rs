@@ -3,7 +3,7 @@
 
 mod common;
 
-use common::{Db, skip};
+use common::{Db, Scratch, skip};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::{Pid, Uid, User, chown};
 use pulso::cluster::{Cluster, Options};
@@ -11,25 +11,17 @@ use pulso::db;
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::{MetadataExt, PermissionsExt};
 use std::os::unix::process::CommandExt;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
-/// A directory of one test's own, removed at its end.
-struct Scratch(PathBuf);
+/// What the tests of clusters do in their directory.
+trait Clusters {
+    fn options(&self) -> Options;
+    fn holder(&self) -> Child;
+}
 
-impl Scratch {
-    fn new() -> Self {
-        let dir = PathBuf::from(format!("/tmp/pulso-test-{:012x}", rand::random::<u64>() >> 16));
-        std::fs::create_dir(&dir).unwrap();
-        std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o755)).unwrap();
-        Self(dir)
-    }
-
-    fn data(&self) -> PathBuf {
-        self.0.join("data")
-    }
-
+impl Clusters for Scratch {
     fn options(&self) -> Options {
         let options = Options { data_dir: Some(self.data()), ..Options::default() };
         options.set("shared_buffers", "32MB").set("fsync", "off")
@@ -50,12 +42,6 @@ impl Scratch {
             "the holder did not start its cluster"
         );
         child
-    }
-}
-
-impl Drop for Scratch {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 

@@ -1,5 +1,5 @@
 -- plpgsql, because it keeps its plans for the session: a SQL function would plan four rollups at each call.
-create or replace function analytics.dashboard(store_id uuid, business_date date default null)
+create or replace function analytics.dashboard(store uuid, day date default null)
 returns table (
   store_id uuid, store_name text, business_date date,
   sales_count bigint, returns_count bigint, items_sold numeric,
@@ -19,25 +19,25 @@ as $$
 #variable_conflict use_column
 declare
   shop record;
-  day date;
+  chosen date;
 begin
-  select s.id, s.name, s.day_start into shop from public.stores s where s.id = dashboard.store_id;
+  select s.id, s.name, s.day_start into shop from public.stores s where s.id = dashboard.store;
   if not found then
-    raise exception 'there is no store %', dashboard.store_id
+    raise exception 'there is no store %', dashboard.store
       using errcode = 'no_data_found', hint = 'The stores are listed by: select id, name from public.stores';
   end if;
-  day := coalesce(dashboard.business_date, analytics.business_date(dashboard.store_id));
+  chosen := coalesce(dashboard.day, analytics.business_date(dashboard.store));
 
   return query
   with days as materialized (
     select x.sale_date, d.sales_count, d.returns_count, d.items_sold, d.gross_bs, d.gross_usd,
            d.discounts_bs, d.discounts_usd, d.returns_bs, d.returns_usd, d.net_bs, d.net_usd,
            d.tax_bs, d.tax_usd, d.total_bs, d.total_usd, d.avg_ticket_bs, d.avg_ticket_usd
-      from (values (day), (day - 1), (day - 7)) as x (sale_date)
+      from (values (chosen), (chosen - 1), (chosen - 7)) as x (sale_date)
       left join analytics.sales_daily d
-        on d.store_id = dashboard.store_id
+        on d.store_id = dashboard.store
        and d.sale_date = x.sale_date
-       and d.sale_date in (day, day - 1, day - 7)
+       and d.sale_date in (chosen, chosen - 1, chosen - 7)
   ), compared as (
     select c.sale_date,
            jsonb_build_object(
@@ -50,9 +50,9 @@ begin
              'avg_ticket_bs', c.avg_ticket_bs::text,
              'avg_ticket_usd', c.avg_ticket_usd::text) as figures
       from days c
-     where c.sale_date <> day
+     where c.sale_date <> chosen
   )
-  select shop.id, shop.name, day,
+  select shop.id, shop.name, chosen,
          coalesce(t.sales_count, 0), coalesce(t.returns_count, 0), coalesce(t.items_sold, 0),
          coalesce(t.gross_bs, 0), coalesce(t.gross_usd, 0),
          coalesce(t.discounts_bs, 0), coalesce(t.discounts_usd, 0),
@@ -64,25 +64,25 @@ begin
          t.items_sold / nullif(t.sales_count, 0),
          (select count(*)
             from analytics.customer_sales_daily c
-           where c.store_id = dashboard.store_id and c.sale_date = day),
+           where c.store_id = dashboard.store and c.sale_date = chosen),
          coalesce((select jsonb_agg(jsonb_build_object(
                             'method', p.method, 'sales_count', p.sales_count,
                             'amount_bs', p.amount_bs::text, 'amount_usd', p.amount_usd::text)
                             order by p.amount_usd desc, p.method)
                      from analytics.payment_mix_daily p
-                    where p.store_id = dashboard.store_id and p.sale_date = day), '[]'),
+                    where p.store_id = dashboard.store and p.sale_date = chosen), '[]'),
          coalesce((select jsonb_agg(jsonb_build_object(
                             'hour', h.hour, 'sales_count', h.sales_count,
                             'net_bs', h.net_bs::text, 'net_usd', h.net_usd::text)
                             order by h.hour)
                      from analytics.sales_hourly h
-                    where h.store_id = dashboard.store_id
-                      and h.hour >= day + shop.day_start
-                      and h.hour < day + 1 + shop.day_start), '[]'),
-         (select c.figures from compared c where c.sale_date = day - 1),
-         (select c.figures from compared c where c.sale_date = day - 7)
+                    where h.store_id = dashboard.store
+                      and h.hour >= chosen + shop.day_start
+                      and h.hour < chosen + 1 + shop.day_start), '[]'),
+         (select c.figures from compared c where c.sale_date = chosen - 1),
+         (select c.figures from compared c where c.sale_date = chosen - 7)
     from days t
-   where t.sale_date = day;
+   where t.sale_date = chosen;
 end
 $$;
 comment on function analytics.dashboard(uuid, date) is

@@ -57,14 +57,28 @@ fn is_server(pid: i32, pgdata: &Path) -> bool {
 }
 
 /// Every live process of this data directory.
-fn processes(pgdata: &Path) -> Vec<i32> {
-    let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
-    entries
-        .filter_map(|entry| entry.file_name().to_str()?.parse().ok())
-        .filter(|pid| {
-            std::fs::read_link(format!("/proc/{pid}/cwd")).is_ok_and(|cwd| cwd == pgdata) && is_server(*pid, pgdata)
-        })
-        .collect()
+async fn processes(home: &Home) -> Vec<i32> {
+    let pgdata = home.pgdata();
+    let found: Vec<(i32, PathBuf)> = if home.account.is_switched() {
+        // A container's root may be forbidden to look at another user's processes; that user may.
+        let mut find = home.account.command("find", Path::new("/"));
+        find.args(["/proc", "-mindepth", "2", "-maxdepth", "2", "-name", "cwd", "-printf", "%h\\t%l\\n"]);
+        let found = output(find, "find").await.map(|output| output.stdout).unwrap_or_default();
+        let line = |line: &str| {
+            let (process, cwd) = line.split_once('\t')?;
+            Some((process.strip_prefix("/proc/")?.parse().ok()?, cwd.into()))
+        };
+        String::from_utf8_lossy(&found).lines().filter_map(line).collect()
+    } else {
+        let entries = std::fs::read_dir("/proc").into_iter().flatten().flatten();
+        entries
+            .filter_map(|entry| {
+                let pid = entry.file_name().to_str()?.parse().ok()?;
+                Some((pid, std::fs::read_link(entry.path().join("cwd")).ok()?))
+            })
+            .collect()
+    };
+    found.into_iter().filter(|(pid, cwd)| *cwd == pgdata && is_server(*pid, &pgdata)).map(|(pid, _)| pid).collect()
 }
 
 /// Makes the data: in a directory of its own that gets its name when whole.
@@ -147,15 +161,15 @@ pub async fn start(home: &Home, install: &Installation) -> Result<(), Failure> {
     ))
 }
 
-/// After a kill: waits for the backends that a dead postmaster left behind, and forgets a stale `postmaster.pid`
-/// whose number another program has now. Postgres itself sees to every other stale file.
+/// After a kill: waits for the backends that a dead postmaster left behind, and forgets the lock files of a
+/// number that another program has now, or that nobody has reaped yet. Postgres sees to every other stale file.
 async fn clear_the_way(home: &Home) -> Result<()> {
     let pgdata = home.pgdata();
     let pid_file = pgdata.join("postmaster.pid");
     let Ok(text) = std::fs::read_to_string(&pid_file) else { return Ok(()) };
     let begun = Instant::now();
     loop {
-        let left = processes(&pgdata);
+        let left = processes(home).await;
         if left.is_empty() {
             break;
         }
@@ -174,6 +188,10 @@ async fn clear_the_way(home: &Home) -> Result<()> {
     if pid
         .is_some_and(|pid| !is_server(pid, &pgdata) && kill(Pid::from_raw(pid), None) != Err(nix::errno::Errno::ESRCH))
     {
+        // The socket's lock file bears the same number.
+        if let Some(gone) = parse(&text) {
+            let _ = std::fs::remove_file(gone.socket_dir.join(format!(".s.PGSQL.{}.lock", gone.port)));
+        }
         std::fs::remove_file(&pid_file)?;
     }
     Ok(())

@@ -151,6 +151,16 @@ fn refinery_error(pack: &Pack, error: &refinery::Error) -> Error {
     this
 }
 
+/// Steps and contract files that this version would apply, by name; changes nothing.
+pub async fn pending(client: &Client) -> Result<Vec<String>> {
+    let state = inspect(client).await?;
+    let steps = state.packs.iter().filter(|pack| pack.skipped.is_none()).flat_map(|pack| {
+        let pending = pack.steps.iter().filter(|step| matches!(step.state, StepState::Pending));
+        pending.map(|step| format!("{} {}", pack.name, step.name))
+    });
+    Ok(steps.chain(state.contract.iter().map(|file| format!("contract {file}"))).collect())
+}
+
 /// Looks at the database; changes nothing.
 async fn inspect(client: &Client) -> Result<State> {
     let mut packs = Vec::with_capacity(PACKS.len());

@@ -18,11 +18,15 @@
 //! Without a PostgreSQL that has the extension, tests fail and say what to do; they do not skip. `skip` is for what
 //! a machine may rightly lack, such as TimescaleDB, and for tests too long for every day.
 
+#![allow(clippy::expect_used, reason = "a test without its database has failed")]
 #![allow(dead_code, reason = "each test binary uses its own part")]
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 use pulso::cluster::{Cluster, Options};
 use pulso::db::{self, DatabaseArgs, Server};
 use std::io::Write;
+use std::os::unix::fs::PermissionsExt;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicU32, Ordering};
 use tokio::sync::OnceCell;
 use tokio_postgres::Client;
@@ -78,6 +82,28 @@ impl Db {
     pub async fn server(&self) -> Server {
         let args = DatabaseArgs { database_url: Some(self.url.clone()), data_dir: None, fresh: false };
         Server::open(&args).await.expect("a server by its URL needs no start")
+    }
+}
+
+/// A directory of one test's own under /tmp, removed at its end.
+pub struct Scratch(pub PathBuf);
+
+impl Scratch {
+    pub fn new() -> Self {
+        let dir = PathBuf::from(format!("/tmp/pulso-test-{:012x}", rand::random::<u64>() >> 16));
+        std::fs::create_dir(&dir).unwrap();
+        std::fs::set_permissions(&dir, PermissionsExt::from_mode(0o755)).unwrap();
+        Self(dir)
+    }
+
+    pub fn data(&self) -> PathBuf {
+        self.0.join("data")
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        let _ = std::fs::remove_dir_all(&self.0);
     }
 }
 

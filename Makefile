@@ -1,0 +1,24 @@
+# The menu. Everything else is in scripts/.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo test test-long bench lint
+
+help: ## Show this
+	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
+
+setup: ## Install what is needed, build the extension, install it into the PostgreSQL of this machine
+	@bash scripts/setup.sh
+
+demo: setup ## A chain of shops that sells, with its dashboard: everything on a private PostgreSQL
+	cargo run --release --locked -- demo
+
+test: setup ## Every test, against real PostgreSQL servers
+	@bash scripts/test.sh
+
+test-long: setup ## The same with the soak, property and crash tests that take minutes
+	@PULSO_TEST_LONG=1 bash scripts/test.sh
+
+bench: setup ## Measure side by side with the alternatives
+	cargo run --release --locked --package pulso-bench
+
+lint: setup ## Format, clippy and shellcheck, as CI does
+	@bash scripts/lint.sh

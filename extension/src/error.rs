@@ -1,0 +1,100 @@
+//! What the engine refuses, and how it says so: a SQLSTATE, the offending text and a cure.
+
+use pgrx::PgSqlErrorCode;
+use pgrx::pg_sys::panic::ErrorReport;
+use pgrx::prelude::*;
+use thiserror::Error;
+
+/// A refusal. `docs/engine.md` lists them; a test compares.
+#[derive(Debug, Error)]
+pub enum Refusal {
+    #[error("a rollup's query cannot have {construct}")]
+    Construct { construct: &'static str, hint: &'static str },
+    #[error("a rollup cannot contain {expression}: it is not immutable")]
+    Mutable { expression: String },
+    #[error("a rollup cannot contain the aggregate {expression}")]
+    Aggregate { expression: String, hint: &'static str },
+    #[error("a rollup cannot output {expression}")]
+    Output { expression: String },
+    #[error("a rollup cannot group by {expression}: {why}")]
+    Key { expression: String, why: &'static str },
+    #[error("a rollup cannot read {what}")]
+    Source { what: String, hint: &'static str },
+    #[error("the query of a rollup must be a single SELECT")]
+    NotASelect,
+    #[error("you must own {what}")]
+    NotOwner { what: String },
+    #[error("there is no rollup {name}")]
+    NoRollup { name: String },
+    #[error("relation {name} exists already")]
+    NameTaken { name: String },
+    #[error("{name} is not a valid name for a view")]
+    BadName { name: String },
+    #[error("{function} cannot run at this isolation level")]
+    Isolation { function: &'static str },
+    #[error("with_data => false is not supported yet")]
+    WithoutData,
+    #[error("the table was changed by another transaction since this one began")]
+    TruncateConflict,
+}
+
+impl Refusal {
+    fn code(&self) -> PgSqlErrorCode {
+        use PgSqlErrorCode as Code;
+        match self {
+            Self::Construct { .. }
+            | Self::Mutable { .. }
+            | Self::Aggregate { .. }
+            | Self::Output { .. }
+            | Self::Key { .. }
+            | Self::Source { .. }
+            | Self::WithoutData => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+            Self::NotASelect => Code::ERRCODE_SYNTAX_ERROR,
+            Self::NotOwner { .. } => Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
+            Self::NoRollup { .. } => Code::ERRCODE_UNDEFINED_TABLE,
+            Self::NameTaken { .. } => Code::ERRCODE_DUPLICATE_TABLE,
+            Self::BadName { .. } => Code::ERRCODE_INVALID_NAME,
+            Self::Isolation { .. } => Code::ERRCODE_ACTIVE_SQL_TRANSACTION,
+            Self::TruncateConflict => Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
+        }
+    }
+
+    fn hint(&self) -> &'static str {
+        match self {
+            Self::Construct { hint, .. } | Self::Aggregate { hint, .. } | Self::Source { hint, .. } => hint,
+            Self::Mutable { .. } => {
+                "The same row must give the same result at any time and in any session. Turn timestamptz into local time \
+                 with AT TIME ZONE and a literal zone; keep now() and current_date for the query that reads the rollup."
+            }
+            Self::Output { .. } => {
+                "Select grouping expressions and plain aggregates; compute from them in a view over the rollup."
+            }
+            Self::Key { .. } => "Cast it to a type with a default btree operator class.",
+            Self::NotASelect => "Pass one SELECT … FROM one table … GROUP BY …, without a second statement.",
+            Self::NotOwner { .. } => "Only the owner of the source table may keep a rollup of it.",
+            Self::NoRollup { .. } => "The rollups are listed by: select name from pulso.rollups",
+            Self::NameTaken { .. } => "Choose another name, or drop what is there; a rollup goes by pulso.drop_rollup(name).",
+            Self::BadName { .. } => "Write it as schema.name, quoted where SQL asks for it.",
+            Self::Isolation { .. } => "Call it in a READ COMMITTED transaction.",
+            Self::WithoutData => "Call create_rollup(name, query): it fills the rollup while writers of the table wait.",
+            Self::TruncateConflict => "Run the transaction again.",
+        }
+    }
+
+    /// Raises it as a Postgres error.
+    pub fn raise(&self) -> ! {
+        ErrorReport::new(self.code(), self.to_string(), function_name!()).set_hint(self.hint()).report(PgLogLevel::ERROR);
+        unreachable!("an error report of level ERROR does not return")
+    }
+}
+
+/// Unwraps at the border to SQL.
+pub trait OrRaise<T> {
+    fn or_raise(self) -> T;
+}
+
+impl<T> OrRaise<T> for Result<T, Refusal> {
+    fn or_raise(self) -> T {
+        self.unwrap_or_else(|refusal| refusal.raise())
+    }
+}

@@ -1,0 +1,103 @@
+//! Reads the engine's catalog as it is now, whatever this transaction's snapshot is: a rollup made after the
+//! snapshot of a REPEATABLE READ writer must count that writer's rows all the same.
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+use std::ffi::CStr;
+
+/// A row of `pulso.rollup`, as the capture needs it.
+#[derive(Debug, Clone, Copy)]
+pub struct Rollup {
+    pub id: i32,
+    pub view: pg_sys::Oid,
+    pub definition: pg_sys::Oid,
+    pub source: pg_sys::Oid,
+    pub base: pg_sys::Oid,
+    pub delta: pg_sys::Oid,
+    pub owner: pg_sys::Oid,
+}
+
+/// Columns of `pulso.rollup` by position, as the install script has them.
+const ID: i32 = 1;
+const VIEW: i32 = 2;
+const DEFINITION: i32 = 3;
+const SOURCE: i32 = 4;
+const BASE: i32 = 5;
+const DELTA: i32 = 6;
+
+fn relation(name: &CStr) -> pg_sys::Oid {
+    // SAFETY: constant strings; missing objects give InvalidOid.
+    unsafe { pg_sys::get_relname_relid(name.as_ptr(), pg_sys::get_namespace_oid(c"pulso".as_ptr(), true)) }
+}
+
+/// `pulso.generation`.
+pub fn generation_sequence() -> pg_sys::Oid {
+    let sequence = relation(c"generation");
+    if sequence == pg_sys::InvalidOid {
+        error!("the extension pulso is not installed in this database");
+    }
+    sequence
+}
+
+/// All rollups.
+pub fn rollups() -> Vec<Rollup> {
+    let catalog = relation(c"rollup");
+    let mut found = Vec::new();
+    if catalog == pg_sys::InvalidOid {
+        return found;
+    }
+    // SAFETY: the table is held open during the scan; a NULL snapshot makes systable_beginscan take a fresh one;
+    // the columns read are NOT NULL and of the types read.
+    unsafe {
+        let table = pg_sys::table_open(catalog, pg_sys::AccessShareLock as i32);
+        let descriptor = (*table).rd_att;
+        let scan = pg_sys::systable_beginscan(
+            table,
+            pg_sys::InvalidOid,
+            false,
+            std::ptr::null_mut(),
+            0,
+            std::ptr::null_mut(),
+        );
+        loop {
+            let tuple = pg_sys::systable_getnext(scan);
+            if tuple.is_null() {
+                break;
+            }
+            let value = |column: i32| {
+                let mut null = false;
+                pg_sys::heap_getattr(tuple, column, descriptor, &mut null)
+            };
+            let oid = |column: i32| pg_sys::Oid::from(value(column).value() as u32);
+            found.push(Rollup {
+                id: value(ID).value() as i32,
+                view: oid(VIEW),
+                definition: oid(DEFINITION),
+                source: oid(SOURCE),
+                base: oid(BASE),
+                delta: oid(DELTA),
+                owner: pg_sys::InvalidOid,
+            });
+        }
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(table, pg_sys::NoLock as i32);
+    }
+    for rollup in &mut found {
+        rollup.owner = owner(rollup.delta);
+    }
+    found
+}
+
+/// The owner of a relation.
+fn owner(relation: pg_sys::Oid) -> pg_sys::Oid {
+    // SAFETY: a syscache look-up; the tuple is released after its owner is read.
+    unsafe {
+        let tuple = pg_sys::SearchSysCache1(pg_sys::SysCacheIdentifier::RELOID as i32, pg_sys::Datum::from(relation));
+        if tuple.is_null() {
+            return pg_sys::InvalidOid;
+        }
+        let owner = (*pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_class>(tuple)).relowner;
+        pg_sys::ReleaseSysCache(tuple);
+        owner
+    }
+}

@@ -1,0 +1,53 @@
+//! Tells when what this backend knows of a table may be out of date.
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+use std::cell::{Cell, RefCell};
+use std::collections::HashSet;
+
+thread_local! {
+    static STALE: Cell<bool> = const { Cell::new(false) };
+    static WATCHED: RefCell<HashSet<pg_sys::Oid>> = RefCell::default();
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_relation(_argument: pg_sys::Datum, relation: pg_sys::Oid) {
+    // An invalid OID stands for all relations.
+    let concerns = relation == pg_sys::InvalidOid
+        || WATCHED.with(|watched| watched.try_borrow().map_or(true, |watched| watched.contains(&relation)));
+    if concerns {
+        STALE.set(true);
+    }
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_function(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
+    STALE.set(true);
+}
+
+/// Begins to listen. Once per process.
+pub fn register() {
+    // SAFETY: callbacks are plain functions that live as long as the library.
+    unsafe {
+        pg_sys::CacheRegisterRelcacheCallback(Some(on_relation), pg_sys::Datum::null());
+        pg_sys::CacheRegisterSyscacheCallback(
+            pg_sys::SysCacheIdentifier::PROCOID as i32,
+            Some(on_function),
+            pg_sys::Datum::null(),
+        );
+    }
+}
+
+/// From now on, changes of this relation count.
+pub fn watch(relation: pg_sys::Oid) {
+    WATCHED.with_borrow_mut(|watched| watched.insert(relation));
+}
+
+/// Whether anything watched, or any function, has changed since the last call.
+pub fn take() -> bool {
+    let stale = STALE.replace(false);
+    if stale {
+        WATCHED.with_borrow_mut(HashSet::clear);
+    }
+    stale
+}

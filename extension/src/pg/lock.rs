@@ -1,0 +1,99 @@
+//! Heavyweight locks with tags that SQL's advisory locks cannot reach.
+//!
+//! SQL's advisory locks put 1 or 2 into the fourth field of the tag; these put other numbers there, so that
+//! Postgres carries them through PREPARE TRANSACTION and crash recovery as it does advisory locks.
+
+use pgrx::pg_sys;
+
+/// What a lock stands for.
+#[derive(Debug, Clone, Copy)]
+pub enum Tag {
+    /// A generation, shared by the transactions that put it on their deltas.
+    Generation(i64),
+    /// The right to fold one rollup.
+    Folder(i32),
+}
+
+/// The fourth field of the tags, also seen as `objsubid` in `pg_locks`.
+pub const GENERATION_CLASS: u16 = 0x5047;
+const FOLDER_CLASS: u16 = 0x5046;
+
+fn locktag(tag: Tag) -> pg_sys::LOCKTAG {
+    let (class, number) = match tag {
+        Tag::Generation(generation) => (GENERATION_CLASS, generation as u64),
+        Tag::Folder(rollup) => (FOLDER_CLASS, u64::from(rollup.unsigned_abs())),
+    };
+    pg_sys::LOCKTAG {
+        // SAFETY: a plain value of this backend.
+        locktag_field1: unsafe { pg_sys::MyDatabaseId }.to_u32(),
+        locktag_field2: (number >> 32) as u32,
+        locktag_field3: number as u32,
+        locktag_field4: class,
+        locktag_type: pg_sys::LockTagType::LOCKTAG_ADVISORY as u8,
+        locktag_lockmethodid: pg_sys::USER_LOCKMETHOD as u8,
+    }
+}
+
+/// Runs `f` with locks belonging to the top transaction, so that ROLLBACK TO a savepoint does not release them.
+fn under_top_transaction<T>(f: impl FnOnce() -> T) -> T {
+    struct Restore(pg_sys::ResourceOwner);
+    impl Drop for Restore {
+        fn drop(&mut self) {
+            // SAFETY: puts back the owner that was current when `under_top_transaction` was entered.
+            unsafe { pg_sys::CurrentResourceOwner = self.0 };
+        }
+    }
+    // SAFETY: in a transaction, TopTransactionResourceOwner outlives this call.
+    let _restore = unsafe {
+        let restore = Restore(pg_sys::CurrentResourceOwner);
+        pg_sys::CurrentResourceOwner = pg_sys::TopTransactionResourceOwner;
+        restore
+    };
+    f()
+}
+
+/// Takes a share lock until the end of the top transaction, if that is possible at once.
+pub fn try_share(tag: Tag) -> bool {
+    try_lock(tag, pg_sys::ShareLock)
+}
+
+/// Gives back a share lock taken by [`try_share`].
+pub fn release_share(tag: Tag) {
+    release(tag, pg_sys::ShareLock);
+}
+
+/// Takes an exclusive lock until the end of the top transaction, if that is possible at once.
+pub fn try_exclusive(tag: Tag) -> bool {
+    try_lock(tag, pg_sys::ExclusiveLock)
+}
+
+/// Takes an exclusive lock until the end of the top transaction; waits for it.
+pub fn exclusive(tag: Tag) {
+    // SAFETY: a well-formed tag, in a transaction.
+    under_top_transaction(|| unsafe {
+        pg_sys::LockAcquire(&locktag(tag), pg_sys::ExclusiveLock as i32, false, false);
+    });
+}
+
+/// Whether another transaction holds the tag at this moment. Waits for nobody.
+pub fn held_by_another(tag: Tag) -> bool {
+    let free = try_exclusive(tag);
+    if free {
+        release(tag, pg_sys::ExclusiveLock);
+    }
+    !free
+}
+
+fn try_lock(tag: Tag, mode: u32) -> bool {
+    // SAFETY: a well-formed tag, in a transaction.
+    under_top_transaction(|| unsafe {
+        pg_sys::LockAcquire(&locktag(tag), mode as i32, false, true) != pg_sys::LockAcquireResult::LOCKACQUIRE_NOT_AVAIL
+    })
+}
+
+fn release(tag: Tag, mode: u32) {
+    // SAFETY: as above; the lock was taken under the same owner.
+    under_top_transaction(|| unsafe {
+        pg_sys::LockRelease(&locktag(tag), mode as i32, false);
+    });
+}

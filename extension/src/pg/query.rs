@@ -1,0 +1,471 @@
+//! A rollup's query as Postgres has parsed it: what is refused, and the parts that are kept.
+
+use crate::error::Refusal;
+use pgrx::{PgList, pg_sys};
+use std::ffi::{CStr, CString, c_void};
+
+/// An expression over the columns of the source, alive as long as the memory context it was read in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Expression(*mut pg_sys::Node);
+
+/// What is kept of an aggregate's argument.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Parts {
+    /// The number of non-NULL values.
+    Present,
+    /// That, and the sum of integers of up to 32 bits.
+    SmallSum,
+    /// That, and the sum of 64-bit integers, which may need more than 64 bits.
+    BigSum,
+    /// That, and the sum of the finite values, and the number of NaN, Infinity and -Infinity.
+    NumericSum,
+}
+
+/// A grouping expression.
+pub struct Key {
+    pub expression: Expression,
+    pub type_oid: pg_sys::Oid,
+    /// The type as DDL writes it, with its modifier and collation.
+    pub type_sql: String,
+}
+
+/// An aggregate's argument, the aggregate's FILTER included; shared by all aggregates of the same argument.
+pub struct Argument {
+    pub expression: Expression,
+    pub parts: Parts,
+}
+
+/// What a column of the view shows.
+#[derive(Debug, Clone, Copy)]
+pub enum Shown {
+    Key(usize),
+    Rows,
+    Present(usize),
+    Sum(usize),
+    Average(usize),
+}
+
+/// A column of the view.
+pub struct Output {
+    pub name: String,
+    pub shown: Shown,
+}
+
+/// A query that can be maintained.
+pub struct Definition {
+    pub source: pg_sys::Oid,
+    pub filter: Option<Expression>,
+    pub keys: Vec<Key>,
+    pub arguments: Vec<Argument>,
+    pub outputs: Vec<Output>,
+}
+
+impl Expression {
+    pub fn node(self) -> *mut pg_sys::Node {
+        self.0
+    }
+
+    pub fn type_oid(self) -> pg_sys::Oid {
+        // SAFETY: a live expression.
+        unsafe { pg_sys::exprType(self.0) }
+    }
+
+    /// SQL for it, over the bare column names of `source`.
+    pub fn sql(self, source: pg_sys::Oid) -> String {
+        // SAFETY: a live expression whose variables are those of range table entry 1; the text is palloc'd.
+        unsafe {
+            let context = pg_sys::deparse_context_for(c"source".as_ptr(), source);
+            let text = pg_sys::deparse_expression(self.0, context, false, false);
+            CStr::from_ptr(text).to_string_lossy().into_owned()
+        }
+    }
+
+    fn is_mutable(self) -> bool {
+        // SAFETY: a live expression.
+        unsafe { pg_sys::contain_mutable_functions(self.0) }
+    }
+
+    /// The smallest part that is not immutable.
+    fn culprit(self) -> Self {
+        first_child(self, Self::is_mutable).map_or(self, Self::culprit)
+    }
+
+    /// Whether a whole row or a system column is read anywhere in it.
+    fn reads_more_than_columns(self) -> bool {
+        // SAFETY: a live expression; the tag tells its type.
+        let is_system = unsafe {
+            (*self.0).type_ == pg_sys::NodeTag::T_Var && (*self.0.cast::<pg_sys::Var>()).varattno <= 0
+        };
+        is_system || first_child(self, Self::reads_more_than_columns).is_some()
+    }
+
+    /// Whether all its functions are Postgres's own: compiled code that keeps nothing beyond a call.
+    pub fn is_built_in(self) -> bool {
+        #[pgrx::pg_guard]
+        unsafe extern "C-unwind" fn is_foreign(function: pg_sys::Oid, _context: *mut c_void) -> bool {
+            function.to_u32() >= pg_sys::FirstNormalObjectId && !is_ours(function)
+        }
+        // SAFETY: a live expression.
+        let foreign = unsafe { pg_sys::check_functions_in_node(self.0, Some(is_foreign), std::ptr::null_mut()) };
+        !foreign && first_child(self, |child| !child.is_built_in()).is_none()
+    }
+}
+
+/// Whether a function is one of this library's own values, such as `pulso.jsonb_numeric`.
+fn is_ours(function: pg_sys::Oid) -> bool {
+    // SAFETY: syscache look-ups; an unknown function gives a NULL name.
+    unsafe {
+        let name = pg_sys::get_func_name(function);
+        !name.is_null()
+            && CStr::from_ptr(name) == c"jsonb_numeric"
+            && pg_sys::get_func_namespace(function) == pg_sys::get_namespace_oid(c"pulso".as_ptr(), true)
+    }
+}
+
+/// The first direct child of an expression for which `test` holds.
+fn first_child(parent: Expression, test: fn(Expression) -> bool) -> Option<Expression> {
+    struct Search {
+        test: fn(Expression) -> bool,
+        found: *mut pg_sys::Node,
+    }
+    #[pgrx::pg_guard]
+    unsafe extern "C-unwind" fn visit(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
+        if node.is_null() {
+            return false;
+        }
+        // SAFETY: `context` is the Search of the frame below.
+        let search = unsafe { &mut *context.cast::<Search>() };
+        // SAFETY: a live node; lists are walked into, their members are the children.
+        if unsafe { (*node).type_ } == pg_sys::NodeTag::T_List {
+            return unsafe { pg_sys::expression_tree_walker(node, Some(visit), context) };
+        }
+        if (search.test)(Expression(node)) {
+            search.found = node;
+        }
+        !search.found.is_null()
+    }
+    let mut search = Search { test, found: std::ptr::null_mut() };
+    // SAFETY: a live expression; the walker calls `visit` for each direct child and stops when it returns true.
+    unsafe { pg_sys::expression_tree_walker(parent.0, Some(visit), (&raw mut search).cast()) };
+    (!search.found.is_null()).then_some(Expression(search.found))
+}
+
+/// Refuses a text that is not exactly one SELECT; gives it without what follows the statement.
+pub fn single_select(text: &str) -> Result<String, Refusal> {
+    let trimmed = text.trim().trim_end_matches(';');
+    let c_text = CString::new(trimmed).map_err(|_| Refusal::NotASelect)?;
+    // SAFETY: a NUL-terminated text; a syntax error is raised by the parser itself.
+    unsafe {
+        let statements = PgList::<pg_sys::RawStmt>::from_pg(pg_sys::raw_parser(
+            c_text.as_ptr(),
+            pg_sys::RawParseMode::RAW_PARSE_DEFAULT,
+        ));
+        let raw = match (statements.len(), statements.get_ptr(0)) {
+            (1, Some(raw)) => raw,
+            _ => return Err(Refusal::NotASelect),
+        };
+        let statement = (*raw).stmt;
+        if (*statement).type_ != pg_sys::NodeTag::T_SelectStmt {
+            return Err(Refusal::NotASelect);
+        }
+        let select = statement.cast::<pg_sys::SelectStmt>();
+        if !(*select).intoClause.is_null() || !(*select).valuesLists.is_null() {
+            return Err(Refusal::NotASelect);
+        }
+        refuse_temporary(raw, &c_text)?;
+    }
+    Ok(trimmed.to_owned())
+}
+
+/// Refuses a query over a temporary table, of which Postgres would make a temporary view.
+unsafe fn refuse_temporary(statement: *mut pg_sys::RawStmt, text: &CStr) -> Result<(), Refusal> {
+    // SAFETY: a statement just parsed from the text; analysis raises errors of its own.
+    unsafe {
+        let query = pg_sys::parse_analyze_fixedparams(
+            statement,
+            text.as_ptr(),
+            std::ptr::null(),
+            0,
+            std::ptr::null_mut(),
+        );
+        for entry in PgList::<pg_sys::RangeTblEntry>::from_pg((*query).rtable).iter_ptr() {
+            let is_table = (*entry).rtekind == pg_sys::RTEKind::RTE_RELATION;
+            if is_table && pg_sys::get_rel_persistence((*entry).relid) as u8 == pg_sys::RELPERSISTENCE_TEMP {
+                let name = CStr::from_ptr(pg_sys::get_rel_name((*entry).relid)).to_string_lossy();
+                return Err(Refusal::Source {
+                    what: format!("temporary table {name}"),
+                    hint: "Other sessions could not read it; use a permanent table.",
+                });
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Reads the query of a view; refuses what cannot be maintained, naming the first thing found.
+pub fn read(view: pg_sys::Oid) -> Result<Definition, Refusal> {
+    // SAFETY: the view is held open while its query is copied into the current memory context.
+    let query = unsafe {
+        let relation = pg_sys::table_open(view, pg_sys::AccessShareLock as i32);
+        let query = pg_sys::copyObjectImpl(pg_sys::get_view_query(relation).cast()).cast::<pg_sys::Query>();
+        pg_sys::table_close(relation, pg_sys::NoLock as i32);
+        query
+    };
+    // SAFETY: the copy above lives as long as the current memory context, which is that of all that is read from it.
+    unsafe {
+        refuse_constructs(&*query)?;
+        let (source, table) = only_table(&*query)?;
+        #[cfg(feature = "pg18")]
+        {
+            (*query).targetList =
+                pg_sys::flatten_group_exprs(std::ptr::null_mut(), query, (*query).targetList.cast()).cast();
+        }
+        // One name for the table in all expressions: range table entry 1.
+        pg_sys::ChangeVarNodes((*query).targetList.cast(), table, 1, 0);
+        pg_sys::ChangeVarNodes((*(*query).jointree).quals, table, 1, 0);
+        define(&*query, source)
+    }
+}
+
+fn refuse_constructs(query: &pg_sys::Query) -> Result<(), Refusal> {
+    let refused: [(bool, &str, &str); 12] = [
+        (!query.cteList.is_null(), "a WITH clause", "Write the query over the table itself."),
+        (!query.setOperations.is_null(), "UNION, INTERSECT or EXCEPT", "Make a rollup of each part and combine them in a view."),
+        (!query.distinctClause.is_null(), "DISTINCT", "GROUP BY gives each group once already."),
+        (query.hasWindowFuncs, "window functions", "Use them in a view over the rollup."),
+        (!query.groupingSets.is_null(), "GROUPING SETS, ROLLUP or CUBE", "Make a rollup of the finest grouping and group further in a view over it."),
+        (!query.havingQual.is_null(), "HAVING", "Filter in the query that reads the rollup."),
+        (!query.sortClause.is_null(), "ORDER BY", "Order in the query that reads the rollup."),
+        (!query.limitCount.is_null() || !query.limitOffset.is_null(), "LIMIT or OFFSET", "Limit in the query that reads the rollup."),
+        (!query.rowMarks.is_null(), "FOR UPDATE or FOR SHARE", "Leave it out: a rollup takes the locks that it needs."),
+        (query.hasTargetSRFs, "a set-returning function", "A row of the table must count in exactly one group."),
+        (query.hasSubLinks, "a subquery", "Only the columns of the table itself can be used."),
+        (!query.hasAggs, "no aggregate", "Select at least one, such as count(*)."),
+    ];
+    match refused.into_iter().find(|(found, ..)| *found) {
+        Some((_, construct, hint)) => Err(Refusal::Construct { construct, hint }),
+        None => Ok(()),
+    }
+}
+
+/// The one table that is read, and its place in the range table.
+unsafe fn only_table(query: &pg_sys::Query) -> Result<(pg_sys::Oid, i32), Refusal> {
+    const JOIN_HINT: &str = "Roll up the table alone, and join other tables in a view over the rollup.";
+    // SAFETY: the caller's query is whole; nodes are cast by their tags.
+    unsafe {
+        let from = PgList::<pg_sys::Node>::from_pg((*query.jointree).fromlist);
+        let item = match (from.len(), from.get_ptr(0)) {
+            (0, _) | (_, None) => {
+                return Err(Refusal::Construct { construct: "no table", hint: "Write FROM and the table whose rows are counted." });
+            }
+            (1, Some(item)) => item,
+            _ => return Err(Refusal::Construct { construct: "a join", hint: JOIN_HINT }),
+        };
+        if (*item).type_ != pg_sys::NodeTag::T_RangeTblRef {
+            return Err(Refusal::Construct { construct: "a join", hint: JOIN_HINT });
+        }
+        let place = (*item.cast::<pg_sys::RangeTblRef>()).rtindex;
+        let entries = PgList::<pg_sys::RangeTblEntry>::from_pg(query.rtable);
+        let Some(entry) = entries.get_ptr(place as usize - 1) else {
+            return Err(Refusal::NotASelect);
+        };
+        if (*entry).rtekind != pg_sys::RTEKind::RTE_RELATION {
+            return Err(Refusal::Construct {
+                construct: "anything but a table in FROM",
+                hint: "Name the table itself: no subquery, function or VALUES.",
+            });
+        }
+        if !(*entry).tablesample.is_null() {
+            return Err(Refusal::Construct { construct: "TABLESAMPLE", hint: "A rollup counts every row." });
+        }
+        Ok(((*entry).relid, place))
+    }
+}
+
+unsafe fn define(query: &pg_sys::Query, source: pg_sys::Oid) -> Result<Definition, Refusal> {
+    // SAFETY: the caller's query is whole and lives in the current memory context.
+    unsafe {
+        let mut definition = Definition {
+            source,
+            filter: check(Expression((*query.jointree).quals), source)?,
+            keys: Vec::new(),
+            arguments: Vec::new(),
+            outputs: Vec::new(),
+        };
+        let targets = PgList::<pg_sys::TargetEntry>::from_pg(query.targetList);
+        let mut references = Vec::new();
+        for clause in PgList::<pg_sys::SortGroupClause>::from_pg(query.groupClause).iter_ptr() {
+            let Some(target) = targets.iter_ptr().find(|t| (**t).ressortgroupref == (*clause).tleSortGroupRef) else { continue };
+            let expression = Expression((*target).expr.cast());
+            references.push((*clause).tleSortGroupRef);
+            definition.keys.push(key(expression, (*clause).sortop, source)?);
+        }
+        for target in targets.iter_ptr().filter(|target| !(**target).resjunk) {
+            let name = CStr::from_ptr((*target).resname).to_string_lossy().into_owned();
+            let expression = Expression((*target).expr.cast());
+            let shown = if let Some(key) = references.iter().position(|r| *r == (*target).ressortgroupref) {
+                Shown::Key(key)
+            } else if (*expression.0).type_ == pg_sys::NodeTag::T_Aggref {
+                aggregate(&*expression.0.cast::<pg_sys::Aggref>(), &mut definition)?
+            } else {
+                return Err(Refusal::Output { expression: expression.sql(source) });
+            };
+            definition.outputs.push(Output { name, shown });
+        }
+        Ok(definition)
+    }
+}
+
+/// Passes an expression on if it can be evaluated for a row alone, at any time, with the same result.
+fn check(expression: Expression, source: pg_sys::Oid) -> Result<Option<Expression>, Refusal> {
+    if expression.0.is_null() {
+        return Ok(None);
+    }
+    if expression.is_mutable() {
+        return Err(Refusal::Mutable { expression: expression.culprit().sql(source) });
+    }
+    if expression.reads_more_than_columns() {
+        return Err(Refusal::Construct {
+            construct: "a whole row or a system column",
+            hint: "Name the columns that are needed.",
+        });
+    }
+    Ok(Some(expression))
+}
+
+fn key(expression: Expression, order: pg_sys::Oid, source: pg_sys::Oid) -> Result<Key, Refusal> {
+    check(expression, source)?;
+    if order == pg_sys::InvalidOid {
+        return Err(Refusal::Key { expression: expression.sql(source), why: "its type has no order" });
+    }
+    let type_oid = expression.type_oid();
+    // SAFETY: a live expression; the name is palloc'd.
+    let (mut type_sql, collation) = unsafe {
+        let modifier = pg_sys::exprTypmod(expression.0);
+        let flags = (pg_sys::FORMAT_TYPE_TYPEMOD_GIVEN | pg_sys::FORMAT_TYPE_FORCE_QUALIFY) as u16;
+        let name = pg_sys::format_type_extended(type_oid, modifier, flags);
+        (CStr::from_ptr(name).to_string_lossy().into_owned(), pg_sys::exprCollation(expression.0))
+    };
+    if collation != pg_sys::InvalidOid {
+        type_sql.push_str(&format!(" collate {}", collation_sql(collation)));
+    }
+    Ok(Key { expression, type_oid, type_sql })
+}
+
+fn collation_sql(collation: pg_sys::Oid) -> String {
+    super::session::one(
+        "select pg_catalog.format('%I.%I', n.nspname, c.collname)
+           from pg_catalog.pg_collation c join pg_catalog.pg_namespace n on n.oid = c.collnamespace where c.oid = $1",
+        &[super::session::arg(collation)],
+    )
+    .unwrap_or_else(|| "pg_catalog.\"default\"".to_owned())
+}
+
+fn aggregate(call: &pg_sys::Aggref, definition: &mut Definition) -> Result<Shown, Refusal> {
+    let source = definition.source;
+    let whole = Expression((call as *const pg_sys::Aggref).cast_mut().cast());
+    let refuse = |hint| Err(Refusal::Aggregate { expression: whole.sql(source), hint });
+    // SAFETY: a live Aggref; its lists hold what their names say.
+    unsafe {
+        if !call.aggdistinct.is_null() {
+            return refuse("Group by the counted value as well, and count the groups in a view over the rollup.");
+        }
+        if !call.aggorder.is_null() || !call.aggdirectargs.is_null() || call.aggvariadic {
+            return refuse("Only count, sum and avg are maintained, without ORDER BY or WITHIN GROUP.");
+        }
+        if let Some(filter) = check(Expression(call.aggfilter.cast()), source)? {
+            debug_assert!(!filter.0.is_null());
+        }
+        let name = pg_sys::get_func_name(call.aggfnoid);
+        let built_in = pg_sys::get_func_namespace(call.aggfnoid).to_u32() == pg_sys::PG_CATALOG_NAMESPACE;
+        let name = if name.is_null() || !built_in { "" } else { CStr::from_ptr(name).to_str().unwrap_or_default() };
+        let argument = PgList::<pg_sys::TargetEntry>::from_pg(call.args).get_ptr(0).map(|t| Expression((*t).expr.cast()));
+        if let Some(argument) = argument {
+            check(argument, source)?;
+        }
+        match (name, argument) {
+            ("count", None) if call.aggfilter.is_null() => Ok(Shown::Rows),
+            ("count", argument) => {
+                let counted = argument.unwrap_or_else(|| Expression(pg_sys::makeBoolConst(true, false)));
+                Ok(Shown::Present(definition.argument(counted, call.aggfilter, Parts::Present)))
+            }
+            ("sum" | "avg", Some(argument)) => {
+                let parts = match argument.type_oid() {
+                    pg_sys::INT2OID | pg_sys::INT4OID => Parts::SmallSum,
+                    pg_sys::INT8OID => Parts::BigSum,
+                    pg_sys::NUMERICOID => Parts::NumericSum,
+                    pg_sys::FLOAT4OID | pg_sys::FLOAT8OID => {
+                        return refuse("Additions of floating-point numbers cannot be undone: cast the argument to numeric.");
+                    }
+                    _ => return refuse("Only integers and numeric are added up."),
+                };
+                if name == "sum" {
+                    return Ok(Shown::Sum(definition.argument(argument, call.aggfilter, parts)));
+                }
+                if parts == Parts::NumericSum && pg_sys::exprTypmod(argument.0) < 0 {
+                    return refuse(
+                        "The digits of an average depend on the scale of every row in the group: \
+                         cast the argument to a numeric of fixed scale, such as numeric(18,4).",
+                    );
+                }
+                Ok(Shown::Average(definition.argument(argument, call.aggfilter, parts)))
+            }
+            _ => refuse("Only count, sum and avg are maintained."),
+        }
+    }
+}
+
+impl Definition {
+    /// Everything that is evaluated for a row.
+    pub fn expressions(&self) -> impl Iterator<Item = Expression> {
+        let keys = self.keys.iter().map(|key| key.expression);
+        self.filter.into_iter().chain(keys).chain(self.arguments.iter().map(|argument| argument.expression))
+    }
+
+    /// The place of an argument among those kept; aggregates of the same argument share it.
+    fn argument(&mut self, expression: Expression, filter: *mut pg_sys::Expr, parts: Parts) -> usize {
+        let expression = if filter.is_null() { expression } else { when(filter, expression) };
+        // SAFETY: live expressions.
+        let same = |kept: &Argument| unsafe { pg_sys::equal(kept.expression.0.cast(), expression.0.cast()) };
+        if let Some(place) = self.arguments.iter().position(same) {
+            let kept = &mut self.arguments[place];
+            kept.parts = kept.parts.max(parts);
+            return place;
+        }
+        self.arguments.push(Argument { expression, parts });
+        self.arguments.len() - 1
+    }
+}
+
+/// `case when filter then expression end`: what an aggregate's FILTER means, row by row.
+fn when(filter: *mut pg_sys::Expr, expression: Expression) -> Expression {
+    // SAFETY: nodes of the current memory context, zeroed and tagged as makeNode does.
+    unsafe {
+        let branch = node::<pg_sys::CaseWhen>(pg_sys::NodeTag::T_CaseWhen);
+        (*branch).expr = filter;
+        (*branch).result = expression.0.cast();
+        (*branch).location = -1;
+        let case = node::<pg_sys::CaseExpr>(pg_sys::NodeTag::T_CaseExpr);
+        (*case).casetype = pg_sys::exprType(expression.0);
+        (*case).casecollid = pg_sys::exprCollation(expression.0);
+        (*case).args = pg_sys::lappend(std::ptr::null_mut(), branch.cast());
+        (*case).location = -1;
+        (*case).defresult = pg_sys::makeNullConst(
+            (*case).casetype,
+            pg_sys::exprTypmod(expression.0),
+            (*case).casecollid,
+        )
+        .cast();
+        Expression(case.cast())
+    }
+}
+
+/// A zeroed node of the current memory context. T begins with its tag, as every node does.
+unsafe fn node<T>(tag: pg_sys::NodeTag) -> *mut T {
+    // SAFETY: the allocation is as large as T; the tag is its first field.
+    unsafe {
+        let node = pg_sys::palloc0(size_of::<T>()).cast::<pg_sys::Node>();
+        (*node).type_ = tag;
+        node.cast()
+    }
+}

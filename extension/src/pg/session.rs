@@ -1,0 +1,129 @@
+//! The session's rights, its search path, and SQL run inside the server.
+
+use super::lock;
+use pgrx::datum::DatumWithOid;
+use pgrx::prelude::*;
+use pgrx::{IntoDatum, PgRelation, pg_sys};
+use std::ffi::CStr;
+
+/// Runs as another role, in a security-restricted context, until dropped.
+pub struct AsRole {
+    user: pg_sys::Oid,
+    context: i32,
+}
+
+impl AsRole {
+    pub fn become_role(role: pg_sys::Oid) -> Self {
+        let mut user = pg_sys::InvalidOid;
+        let mut context = 0;
+        // SAFETY: out-parameters of this frame; the old values are put back by Drop, or by an abort.
+        unsafe {
+            pg_sys::GetUserIdAndSecContext(&mut user, &mut context);
+            pg_sys::SetUserIdAndSecContext(
+                role,
+                context | (pg_sys::SECURITY_LOCAL_USERID_CHANGE | pg_sys::SECURITY_RESTRICTED_OPERATION) as i32,
+            );
+        }
+        Self { user, context }
+    }
+}
+
+impl Drop for AsRole {
+    fn drop(&mut self) {
+        // SAFETY: values read from the same session when this was made.
+        unsafe { pg_sys::SetUserIdAndSecContext(self.user, self.context) };
+    }
+}
+
+/// `search_path = pg_catalog, pg_temp` until dropped: names in generated SQL mean what they say.
+pub struct PinnedPath(i32);
+
+impl PinnedPath {
+    pub fn pin() -> Self {
+        const PATH: &CStr = c"pg_catalog, pg_temp";
+        // SAFETY: constant strings; the new level is closed by Drop, or by an abort.
+        unsafe {
+            let level = pg_sys::NewGUCNestLevel();
+            pg_sys::set_config_option(
+                c"search_path".as_ptr(),
+                PATH.as_ptr(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_SAVE,
+                true,
+                0,
+                false,
+            );
+            Self(level)
+        }
+    }
+}
+
+impl Drop for PinnedPath {
+    fn drop(&mut self) {
+        // SAFETY: the level opened by `pin`, not closed since.
+        unsafe { pg_sys::AtEOXact_GUC(true, self.0) };
+    }
+}
+
+/// An argument of type T.
+pub fn arg<T: IntoDatum>(value: T) -> DatumWithOid<'static> {
+    // SAFETY: the OID is that of T.
+    unsafe { DatumWithOid::new(value, T::type_oid()) }
+}
+
+/// Runs statements that return nothing. Errors are Postgres's own and propagate as such.
+pub fn run(sql: &str, args: &[DatumWithOid<'_>]) {
+    Spi::connect_mut(|client| {
+        client.update(sql, None, args).unwrap_or_else(|error| error!("{error}: {sql}"));
+    });
+}
+
+/// Runs a statement that may write, in a snapshot of its own; gives the first column of its first row.
+pub fn one<T: FromDatum + IntoDatum>(sql: &str, args: &[DatumWithOid<'_>]) -> Option<T> {
+    Spi::connect_mut(|client| {
+        let rows = client.update(sql, None, args).unwrap_or_else(|error| error!("{error}: {sql}"));
+        if rows.is_empty() { None } else { rows.first().get_one().unwrap_or_else(|error| error!("{error}: {sql}")) }
+    })
+}
+
+/// The role whose rights are in force.
+pub fn current_role() -> pg_sys::Oid {
+    // SAFETY: reads a variable of this backend.
+    unsafe { pg_sys::GetUserId() }
+}
+
+/// The owner of the extension, who owns the catalog.
+pub fn extension_owner() -> pg_sys::Oid {
+    one("select extowner from pg_catalog.pg_extension where extname = 'pulso'", &[])
+        .unwrap_or_else(|| error!("the extension pulso is not installed in this database"))
+}
+
+/// Advances the generation counter; returns the new generation.
+pub fn next_generation() -> i64 {
+    one("select pg_catalog.nextval('pulso.generation')", &[]).unwrap_or_else(|| error!("nextval returned nothing"))
+}
+
+/// Generations below `next` that a transaction holds at this moment.
+pub fn generations_held_before(next: i64) -> std::collections::BTreeSet<i64> {
+    const HELD: &str = "
+        select pg_catalog.array_agg((l.classid::bigint << 32) | l.objid::bigint)
+          from pg_catalog.pg_locks l
+         where l.locktype = 'advisory' and l.objsubid = $1 and l.granted
+           and l.database = (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database())";
+    let held: Option<Vec<i64>> = one(HELD, &[arg(i32::from(lock::GENERATION_CLASS))]);
+    held.unwrap_or_default().into_iter().filter(|generation| *generation < next).collect()
+}
+
+/// Tells all backends, at commit, to forget what they know of a relation.
+pub fn invalidate(relation: pg_sys::Oid) {
+    // SAFETY: the relation exists; the message is queued for this transaction's end.
+    unsafe { pg_sys::CacheInvalidateRelcacheByRelid(relation) };
+}
+
+/// A relation's name, qualified and quoted.
+pub fn qualified_name(relation: pg_sys::Oid) -> String {
+    // SAFETY: a missing relation raises an error; the lock stays until the transaction ends.
+    let relation = unsafe { PgRelation::with_lock(relation, pg_sys::AccessShareLock as i32) };
+    pgrx::spi::quote_qualified_identifier(relation.namespace(), relation.name())
+}

@@ -1,0 +1,87 @@
+//! Trigger calls: which event, which table, and the rows of its transition tables.
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+
+/// What the statement did.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Event {
+    Insert,
+    Update,
+    Delete,
+    Truncate,
+}
+
+/// The call of a statement-level trigger, for its duration.
+pub struct TriggerCall {
+    data: *mut pg_sys::TriggerData,
+    pub event: Event,
+}
+
+impl TriggerCall {
+    /// `None` where the function was not called as a statement-level trigger.
+    pub fn of(fcinfo: pg_sys::FunctionCallInfo) -> Option<Self> {
+        // SAFETY: Postgres passes a valid fcinfo; its context is a TriggerData where the tag says so.
+        unsafe {
+            let context = (*fcinfo).context;
+            if context.is_null() || (*context).type_ != pg_sys::NodeTag::T_TriggerData {
+                return None;
+            }
+            let data = context.cast::<pg_sys::TriggerData>();
+            let bits = (*data).tg_event;
+            if bits & pg_sys::TRIGGER_EVENT_ROW != 0 {
+                return None;
+            }
+            let event = match bits & pg_sys::TRIGGER_EVENT_OPMASK {
+                pg_sys::TRIGGER_EVENT_INSERT => Event::Insert,
+                pg_sys::TRIGGER_EVENT_DELETE => Event::Delete,
+                pg_sys::TRIGGER_EVENT_UPDATE => Event::Update,
+                _ => Event::Truncate,
+            };
+            Some(Self { data, event })
+        }
+    }
+
+    pub fn table(&self) -> pg_sys::Oid {
+        // SAFETY: the relation is open for the trigger's duration.
+        unsafe { (*(*self.data).tg_relation).rd_id }
+    }
+
+    /// Calls `f` with each row that the statement took away (-1) and each that it put there (+1).
+    pub fn each_row(&self, mut f: impl FnMut(i8, *mut pg_sys::TupleTableSlot)) {
+        // SAFETY: the tuplestores live as long as the trigger call.
+        let (old, new) = unsafe { ((*self.data).tg_oldtable, (*self.data).tg_newtable) };
+        for (sign, store) in [(-1, old), (1, new)] {
+            if !store.is_null() {
+                self.scan(store, |slot| f(sign, slot));
+            }
+        }
+    }
+
+    fn scan(&self, store: *mut pg_sys::Tuplestorestate, mut f: impl FnMut(*mut pg_sys::TupleTableSlot)) {
+        // SAFETY: pointer 0 is the one every tuplestore has; the slot has the table's row type, which is that of the
+        // stored tuples, and is dropped before the trigger returns (an error frees it with its memory context).
+        unsafe {
+            pg_sys::tuplestore_select_read_pointer(store, 0);
+            pg_sys::tuplestore_rescan(store);
+            let slot = pg_sys::MakeSingleTupleTableSlot((*(*self.data).tg_relation).rd_att, &pg_sys::TTSOpsMinimalTuple);
+            while pg_sys::tuplestore_gettupleslot(store, true, false, slot) {
+                f(slot);
+            }
+            pg_sys::ExecDropSingleTupleTableSlot(slot);
+        }
+    }
+}
+
+super::version_1!(pg_finfo_capture_wrapper);
+
+/// `pulso.capture() returns trigger`
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn capture_wrapper(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    match TriggerCall::of(fcinfo) {
+        Some(call) => crate::rollup::capture(&call),
+        None => error!("pulso.capture() can only be called by a statement-level trigger"),
+    }
+    pg_sys::Datum::null()
+}

@@ -1,0 +1,57 @@
+//! Ends of transactions, isolation, and the generation sequence read as it is now.
+
+use pgrx::pg_sys;
+use pgrx::prelude::*;
+use std::ffi::c_void;
+use std::sync::OnceLock;
+
+static AT_END: OnceLock<fn()> = OnceLock::new();
+
+#[pg_guard]
+unsafe extern "C-unwind" fn on_end(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
+    use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PREPARE};
+    if matches!(event, XACT_EVENT_ABORT | XACT_EVENT_COMMIT | XACT_EVENT_PREPARE)
+        && let Some(callback) = AT_END.get()
+    {
+        callback();
+    }
+}
+
+/// Calls `callback` at the end of each top transaction of this backend, however it ends. Once per process.
+pub fn at_end(callback: fn()) {
+    if AT_END.set(callback).is_ok() {
+        // SAFETY: the callback is a plain function that lives as long as the library.
+        unsafe { pg_sys::RegisterXactCallback(Some(on_end), std::ptr::null_mut()) };
+    }
+}
+
+/// Whether the transaction keeps one snapshot throughout: REPEATABLE READ or SERIALIZABLE.
+pub fn keeps_one_snapshot() -> bool {
+    // SAFETY: a plain integer of this backend.
+    unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
+}
+
+/// The beginning of a sequence's tuple, Postgres's FormData_pg_sequence_data.
+#[repr(C)]
+struct SequenceData {
+    last_value: i64,
+}
+
+/// The last value of a sequence as every process sees it at this moment, whatever this transaction's snapshot is.
+pub fn last_value(sequence: pg_sys::Oid) -> i64 {
+    // SAFETY: the relation is held open and locked while its only page is read under a share lock; a sequence has
+    // exactly one tuple, the first item of its first page, whose data is a SequenceData.
+    unsafe {
+        let relation = pg_sys::relation_open(sequence, pg_sys::AccessShareLock as i32);
+        let buffer = pg_sys::ReadBuffer(relation, 0);
+        pg_sys::LockBuffer(buffer, pg_sys::BUFFER_LOCK_SHARE as i32);
+        let page = pg_sys::BufferGetPage(buffer);
+        let item = pg_sys::PageGetItem(page, pg_sys::PageGetItemId(page, 1)).cast::<pg_sys::HeapTupleHeaderData>();
+        let data = item.cast::<u8>().add(usize::from((*item).t_hoff)).cast::<SequenceData>();
+        let value = (*data).last_value;
+        pg_sys::UnlockReleaseBuffer(buffer);
+        // The lock stays until the transaction ends, as every lock of a writer does.
+        pg_sys::relation_close(relation, pg_sys::NoLock as i32);
+        value
+    }
+}

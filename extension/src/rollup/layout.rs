@@ -1,0 +1,54 @@
+//! The columns of a rollup's tables. All but the keys are additive, so that every change has an exact inverse.
+//!
+//! base:  k1 … kn, n, then per argument: c1 [, s1 [, nan1, pinf1, ninf1]]
+//! delta: gen, then the same
+
+use crate::pg::query::{Definition, Parts};
+
+/// A type of additive column.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Additive {
+    Bigint,
+    Numeric,
+}
+
+impl Additive {
+    pub fn sql(self) -> &'static str {
+        match self {
+            Self::Bigint => "pg_catalog.int8",
+            Self::Numeric => "pg_catalog.\"numeric\"",
+        }
+    }
+}
+
+/// Names of the key columns.
+pub fn keys(definition: &Definition) -> Vec<String> {
+    (1..=definition.keys.len()).map(|number| format!("k{number}")).collect()
+}
+
+/// The additive columns in order, and what each adds up: SQL over the columns x1 … xm that hold the arguments.
+pub fn additives(definition: &Definition) -> Vec<(String, Additive, String)> {
+    let mut columns = vec![("n".to_owned(), Additive::Bigint, "pg_catalog.count(*)".to_owned())];
+    for (index, argument) in definition.arguments.iter().enumerate() {
+        let i = index + 1;
+        columns.push((format!("c{i}"), Additive::Bigint, format!("pg_catalog.count(x{i})")));
+        match argument.parts {
+            Parts::Present => {}
+            Parts::SmallSum => columns.push((format!("s{i}"), Additive::Bigint, format!("coalesce(pg_catalog.sum(x{i}), 0)"))),
+            Parts::BigSum => columns.push((format!("s{i}"), Additive::Numeric, format!("coalesce(pg_catalog.sum(x{i}), 0)"))),
+            Parts::NumericSum => {
+                let finite = format!("x{i} not in ('NaN', 'Infinity', '-Infinity')");
+                columns.push((
+                    format!("s{i}"),
+                    Additive::Numeric,
+                    format!("coalesce(pg_catalog.sum(x{i}) filter (where {finite}), 0)"),
+                ));
+                for (name, value) in [("nan", "NaN"), ("pinf", "Infinity"), ("ninf", "-Infinity")] {
+                    let counted = format!("pg_catalog.count(*) filter (where x{i} = '{value}')");
+                    columns.push((format!("{name}{i}"), Additive::Bigint, counted));
+                }
+            }
+        }
+    }
+    columns
+}

@@ -1,0 +1,230 @@
+//! The SQL of a rollup: DDL, and the statements that fill, read and fold it.
+//!
+//! It is generated under a pinned search path and runs under one; every name in it is qualified or an operator
+//! that the deparser has qualified.
+
+use super::layout::{self, Additive};
+use crate::pg::query::{Definition, Parts, Shown};
+use crate::pg::session::qualified_name;
+use pgrx::spi::quote_identifier;
+
+/// The relations of a rollup, qualified and quoted.
+pub struct Names {
+    pub view: String,
+    pub definition: String,
+    pub base: String,
+    pub delta: String,
+}
+
+pub struct Sql<'a> {
+    id: i32,
+    names: Names,
+    definition: &'a Definition,
+    keys: Vec<String>,
+    additives: Vec<(String, Additive, String)>,
+}
+
+fn joined<T>(items: &[T], separator: &str, format: impl Fn(&T) -> String) -> String {
+    items.iter().map(format).collect::<Vec<_>>().join(separator)
+}
+
+impl<'a> Sql<'a> {
+    pub fn new(id: i32, names: Names, definition: &'a Definition) -> Self {
+        Self { id, names, definition, keys: layout::keys(definition), additives: layout::additives(definition) }
+    }
+
+    pub fn names(&self) -> &Names {
+        &self.names
+    }
+
+    fn columns(&self) -> String {
+        let additives = self.additives.iter().map(|(name, ..)| name);
+        self.keys.iter().chain(additives).cloned().collect::<Vec<_>>().join(", ")
+    }
+
+    /// `, `-separated keys, or the constant that stands for them where the query has no GROUP BY.
+    fn key_list(&self) -> String {
+        if self.keys.is_empty() { "(true)".to_owned() } else { self.keys.join(", ") }
+    }
+
+    fn group_by_keys(&self) -> String {
+        if self.keys.is_empty() { String::new() } else { format!(" group by {}", self.keys.join(", ")) }
+    }
+
+    /// True where every additive column is zero.
+    fn all_zero(&self, prefix: &str) -> String {
+        joined(&self.additives, " and ", |(name, ..)| format!("{prefix}{name} = 0"))
+    }
+
+    pub fn create_tables(&self) -> Vec<String> {
+        let Names { base, delta, .. } = &self.names;
+        let keys = joined(&self.definition.keys.iter().zip(&self.keys).collect::<Vec<_>>(), "", |(key, name)| {
+            format!("{name} {}, ", key.type_sql)
+        });
+        let counted = joined(&self.additives, ", ", |(name, kind, _)| format!("{name} {} not null default 0", kind.sql()));
+        vec![
+            // Hot groups are updated at each fold: room on the page keeps those updates off the index.
+            format!("create table {base} ({keys}{counted}) using heap with (fillfactor = 50)"),
+            format!("create unique index on {base} ({}) nulls not distinct", if self.keys.is_empty() { "(true)".to_owned() } else { self.keys.join(", ") }),
+            // Rows come and go all the time, so vacuum by their number and not by a share of a table that is empty at rest.
+            format!(
+                "create table {delta} (gen pg_catalog.int8 not null, {keys}{counted}) using heap with (
+                   autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000,
+                   autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_scale_factor = 0,
+                   autovacuum_analyze_threshold = 50000, autovacuum_vacuum_cost_delay = 0)"
+            ),
+            format!("create index on {delta} (gen)"),
+            format!("comment on table {base} is 'Folded groups of a rollup of Pulso. Never write to it.'"),
+            format!("comment on table {delta} is 'Unfolded changes of a rollup of Pulso. Never write to it, nor index it.'"),
+        ]
+    }
+
+    /// The groups of the source, in the layout of the base.
+    fn accumulate(&self) -> String {
+        let source = self.definition.source;
+        let keys = self.definition.keys.iter().zip(&self.keys).map(|(key, name)| format!("{} as {name}", key.expression.sql(source)));
+        let arguments =
+            self.definition.arguments.iter().enumerate().map(|(i, a)| format!("{} as x{}", a.expression.sql(source), i + 1));
+        let inner = keys.chain(arguments).collect::<Vec<_>>().join(", ");
+        let filter = self.definition.filter.map(|f| format!(" where {}", f.sql(source))).unwrap_or_default();
+        let outer: Vec<String> =
+            self.keys.iter().cloned().chain(self.additives.iter().map(|(name, _, sum)| format!("{sum} as {name}"))).collect();
+        format!(
+            "select {} from (select {inner} from only {}{filter}) as q{}",
+            outer.join(", "),
+            qualified_name(source),
+            self.group_by_keys()
+        )
+    }
+
+    pub fn fill(&self) -> String {
+        let having = if self.keys.is_empty() { " where n <> 0" } else { "" };
+        format!("insert into {} ({cols}) select {cols} from ({}) as a{having}", self.names.base, self.accumulate(), cols = self.columns())
+    }
+
+    /// Takes every row of the source away again. $1: generation.
+    pub fn negate(&self) -> String {
+        let values: Vec<String> = self.keys.iter().cloned().chain(self.additives.iter().map(|(name, ..)| format!("-{name}"))).collect();
+        format!(
+            "insert into {} (gen, {}) select $1, {} from ({}) as a where n <> 0",
+            self.names.delta,
+            self.columns(),
+            values.join(", "),
+            self.accumulate()
+        )
+    }
+
+    fn state(&self, column: &str) -> String {
+        format!("(select s.{column} from pulso.state s where s.id = {})", self.id)
+    }
+
+    /// Base and pending deltas, grouped; what has become empty is left out.
+    fn merged(&self) -> String {
+        let columns = self.columns();
+        let Names { base, delta, .. } = &self.names;
+        let sums = joined(&self.additives, ", ", |(name, kind, _)| match kind {
+            Additive::Bigint => format!("coalesce(pg_catalog.sum({name}), 0)::pg_catalog.int8 as {name}"),
+            Additive::Numeric => format!("coalesce(pg_catalog.sum({name}), 0) as {name}"),
+        });
+        let keys = joined(&self.keys, "", |key| format!("{key}, "));
+        format!(
+            "select {keys}{sums} from (
+               select {columns} from {base}
+               union all
+               select {columns} from {delta} where gen > {}
+               union all
+               select {columns} from {delta} where gen = any ({}::pg_catalog.int8[])
+             ) as p{}",
+            self.state("folded_through"),
+            self.state("open_generations"),
+            self.group_by_keys()
+        )
+    }
+
+    /// Whether anything is left: every group is gone when the table is empty.
+    pub fn is_not_empty(&self) -> String {
+        format!("select exists (select from ({}) as m where not ({}))", self.merged(), self.all_zero(""))
+    }
+
+    pub fn create_view(&self) -> String {
+        let outputs = joined(&self.definition.outputs, ", ", |output| {
+            format!("{} as {}", self.shown(output.shown), quote_identifier(&output.name))
+        });
+        // Without GROUP BY there is one row, whatever the table holds.
+        let present = if self.keys.is_empty() { "" } else { " and m.n > 0" };
+        format!(
+            "create view {} as select {outputs} from ({}) as m where {live}{present}
+             union all select d.* from {} as d where {live} is not true",
+            self.names.view,
+            self.merged(),
+            self.names.definition,
+            live = self.state("live")
+        )
+    }
+
+    fn shown(&self, shown: Shown) -> String {
+        let sum = |i: usize| {
+            let (c, s) = (format!("m.c{}", i + 1), format!("m.s{}", i + 1));
+            match self.definition.arguments[i].parts {
+                Parts::NumericSum => format!("pulso.sum_of({c}, {s}, m.nan{0}, m.pinf{0}, m.ninf{0})", i + 1),
+                _ => format!("case when {c} <> 0 then {s} end"),
+            }
+        };
+        match shown {
+            Shown::Key(i) => format!("m.k{}", i + 1),
+            Shown::Rows => "m.n".to_owned(),
+            Shown::Present(i) => format!("m.c{}", i + 1),
+            Shown::Sum(i) => sum(i),
+            Shown::Average(i) => format!("({})::pg_catalog.\"numeric\" / nullif(m.c{}, 0)::pg_catalog.\"numeric\"", sum(i), i + 1),
+        }
+    }
+
+    pub fn has_pending(&self) -> String {
+        format!(
+            "select exists (select from {delta} where gen > {})
+                 or exists (select from {delta} where gen = any ({}::pg_catalog.int8[]))",
+            self.state("folded_through"),
+            self.state("open_generations"),
+            delta = self.names.delta
+        )
+    }
+
+    /// Moves the deltas of closed generations into the base. $1: first generation not to be folded; $2: generations
+    /// before it that are still open. Gives the number of deltas, and the groups that have become empty.
+    pub fn fold(&self) -> String {
+        let Names { base, delta, .. } = &self.names;
+        let columns = self.columns();
+        let keys = joined(&self.keys, "", |key| format!("{key}, "));
+        let sums = joined(&self.additives, ", ", |(name, kind, _)| format!("pg_catalog.sum({name})::{} as {name}", kind.sql()));
+        let added = joined(&self.additives, ", ", |(name, ..)| format!("{name} = b.{name} + excluded.{name}"));
+        let order = if self.keys.is_empty() { String::new() } else { format!(" order by {}", self.keys.join(", ")) };
+        format!(
+            "with moved as (
+               delete from {delta}
+                where gen < $1 and gen <> all ($2)
+                  and (gen > {} or gen = any ({}::pg_catalog.int8[]))
+               returning {columns}
+             ), net as (
+               select {keys}{sums} from moved{}
+             ), folded as (
+               insert into {base} as b ({columns})
+               select {columns} from net where not ({}){order}
+               on conflict ({}) do update set {added}
+               returning b.ctid as place, {} as empty
+             )
+             select (select pg_catalog.count(*) from moved),
+                    (select pg_catalog.array_agg(place) from folded where empty)",
+            self.state("folded_through"),
+            self.state("open_generations"),
+            self.group_by_keys(),
+            self.all_zero(""),
+            self.key_list(),
+            self.all_zero("b.")
+        )
+    }
+
+    /// Removes groups by their place. $1: the places.
+    pub fn remove(&self) -> String {
+        format!("delete from {} where ctid = any ($1)", self.names.base)
+    }
+}

@@ -1,0 +1,110 @@
+//! Background workers, when the library is preloaded: a launcher, and a folder for each database with rollups.
+//!
+//! The launcher is connected to no database. It starts a folder in each database from time to time; a folder that
+//! finds no extension there ends at once. What needs folding is found by looking, not by being told: answers are
+//! exact whether or not it happens soon, so no writer pays for a wake-up.
+
+use crate::pg::worker::{databases, report_statistics};
+use crate::{pg::session, settings};
+use pgrx::bgworkers::{
+    BackgroundWorker, BackgroundWorkerBuilder, BackgroundWorkerStatus, BgWorkerStartTime, DynamicBackgroundWorker, SignalWakeFlags,
+};
+use pgrx::prelude::*;
+use std::collections::HashMap;
+use std::time::Duration;
+
+/// How often the launcher looks for databases without a folder.
+const LAUNCH_INTERVAL: Duration = Duration::from_secs(5);
+/// The longest pause of a folder that finds nothing to do, in multiples of `pulso.fold_interval`.
+const IDLE_FACTOR: u64 = 10;
+
+/// Registers the launcher; without preloading there are no workers, and folding is `pulso serve`'s.
+pub fn register() {
+    if !crate::pg::worker::is_preloading() {
+        return;
+    }
+    BackgroundWorkerBuilder::new("pulso launcher")
+        .set_type("pulso launcher")
+        .set_library("pulso")
+        .set_function("pulso_launcher_main")
+        .enable_spi_access()
+        .set_start_time(BgWorkerStartTime::RecoveryFinished)
+        .set_restart_time(Some(Duration::from_secs(5)))
+        .load();
+}
+
+/// The launcher's life.
+pub fn launch() {
+    BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
+    BackgroundWorker::connect_worker_to_spi(None, None);
+    let mut folders: HashMap<pg_sys::Oid, DynamicBackgroundWorker> = HashMap::new();
+    loop {
+        if settings::fold() {
+            for database in BackgroundWorker::transaction(databases) {
+                if !folders.get(&database).is_some_and(is_alive) {
+                    start_folder(database, &mut folders);
+                }
+            }
+        }
+        if !wait(LAUNCH_INTERVAL) {
+            return;
+        }
+    }
+}
+
+fn is_alive(folder: &DynamicBackgroundWorker) -> bool {
+    matches!(folder.pid(), Ok(_) | Err(BackgroundWorkerStatus::NotYetStarted))
+}
+
+fn start_folder(database: pg_sys::Oid, folders: &mut HashMap<pg_sys::Oid, DynamicBackgroundWorker>) {
+    let started = BackgroundWorkerBuilder::new("pulso folder")
+        .set_type("pulso folder")
+        .set_library("pulso")
+        .set_function("pulso_folder_main")
+        .enable_spi_access()
+        .set_argument(Some(pg_sys::Datum::from(database)))
+        .set_restart_time(None)
+        .load_dynamic();
+    match started {
+        Ok(folder) => {
+            folders.insert(database, folder);
+        }
+        Err(_) => log!("pulso: no background worker is free to fold database {database}; raise max_worker_processes"),
+    }
+}
+
+/// A folder's life, in one database.
+pub fn fold(database: pg_sys::Oid) {
+    BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
+    BackgroundWorker::connect_worker_to_spi_by_oid(Some(database), None);
+    // A fold that a crash undoes is done again; nobody waits for it to reach the disk.
+    BackgroundWorker::transaction(|| {
+        session::run("select pg_catalog.set_config('synchronous_commit', 'off', false), pg_catalog.set_config('jit', 'off', false)", &[]);
+    });
+    let mut idle = 1;
+    loop {
+        if settings::fold() {
+            let Some(folded) = BackgroundWorker::transaction(tick) else { return };
+            report_statistics();
+            idle = if folded > 0 { 1 } else { (idle * 2).min(IDLE_FACTOR) };
+        }
+        if !wait(Duration::from_millis(settings::fold_interval_ms() * idle)) {
+            return;
+        }
+    }
+}
+
+/// Folds what is pending; `None` where the extension is not, or no longer, installed.
+fn tick() -> Option<i64> {
+    let installed = session::one("select exists (select from pg_catalog.pg_extension where extname = 'pulso')", &[]);
+    if installed == Some(true) { session::one("select pulso.fold()", &[]) } else { None }
+}
+
+/// Waits; `false` when it is time to end.
+fn wait(pause: Duration) -> bool {
+    let go_on = BackgroundWorker::wait_latch(Some(pause));
+    if BackgroundWorker::sighup_received() {
+        crate::pg::worker::reload_settings();
+    }
+    go_on
+}

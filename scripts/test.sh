@@ -1,0 +1,25 @@
+#!/usr/bin/env bash
+# Runs every test and ends with one line: N passed, N failed, N skipped.
+# A test that cannot run here says `SKIPPED: …` and returns; cargo counts it as passed, this line does not.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+
+# Tests make their own servers: one that happens to be set must not be touched.
+unset DATABASE_URL PULSO_DATA_DIR
+log=$(mktemp)
+trap 'rm -f "$log"' EXIT
+
+status=0
+# The extension is a library for the inside of a server, where cargo cannot run tests; tests/ drives it from outside.
+cargo test --locked --workspace --exclude pulso-extension --no-fail-fast "$@" </dev/null 2>&1 | tee "$log" || status=$?
+
+awk '
+  /^test result: / { for (i = 2; i <= NF; i++) { if ($i ~ /^passed/) passed += $(i-1); if ($i ~ /^failed/) failed += $(i-1); if ($i ~ /^ignored/) ignored += $(i-1) } }
+  /SKIPPED: /      { skipped++ }
+  END { if (skipped) print ""; printf "%d passed, %d failed, %d skipped\n", passed - skipped, failed, skipped + ignored }
+' "$log" >"$log.sum"
+if grep -q 'SKIPPED: ' "$log"; then printf '\nskipped:\n'; grep 'SKIPPED: ' "$log" | sed 's/.*SKIPPED: /  /' | sort | uniq -c | sed 's/^ *1  / /'; fi
+if [ "$status" -ne 0 ] && ! grep -q '^test result: ' "$log"; then echo "the tests did not build"; fi
+cat "$log.sum"
+rm -f "$log.sum"
+exit "$status"

@@ -1,0 +1,65 @@
+//! Shops.
+
+use super::{ReadError, as_date};
+use deadpool_postgres::Client;
+use jiff::civil::Date;
+use serde::Serialize;
+use tokio_postgres::Row;
+use utoipa::ToSchema;
+use uuid::Uuid;
+
+/// A shop.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct Store {
+    pub id: Uuid,
+    #[schema(examples("Abasto La Candelaria"))]
+    pub name: String,
+    /// IANA time zone whose clock dates the sales.
+    #[schema(examples("America/Caracas"))]
+    pub time_zone: String,
+    /// When the business day begins, by the shop's clock: with 04:00, a sale at 03:00 belongs to yesterday.
+    #[schema(examples("00:00"), pattern = r"^\d{2}:\d{2}$")]
+    pub day_start: String,
+    /// The shop's business date now.
+    #[serde(serialize_with = "as_date")]
+    #[schema(examples("2026-07-30"))]
+    pub business_date: Date,
+}
+
+impl Store {
+    fn from_row(row: &Row) -> Result<Self, tokio_postgres::Error> {
+        Ok(Self {
+            id: row.try_get("id")?,
+            name: row.try_get("name")?,
+            time_zone: row.try_get("time_zone")?,
+            day_start: row.try_get("day_start")?,
+            business_date: row.try_get("business_date")?,
+        })
+    }
+}
+
+/// Shops in the order of their names.
+#[derive(Debug, Clone, Serialize, ToSchema)]
+pub struct StorePage {
+    pub stores: Vec<Store>,
+    /// Send it as `after` to get the next page; null on the last one.
+    pub next: Option<Uuid>,
+}
+
+/// At most `limit` shops that follow the shop `after`.
+pub async fn stores(client: &Client, after: Option<Uuid>, limit: u16) -> Result<StorePage, ReadError> {
+    let statement = client.prepare_cached(include_str!("../../sql/query/stores.sql")).await?;
+    // One more than asked for tells whether there is a next page.
+    let rows = client.query(&statement, &[&after, &(i64::from(limit) + 1)]).await?;
+    let mut stores = rows.iter().map(Store::from_row).collect::<Result<Vec<_>, _>>()?;
+    let more = stores.len() > usize::from(limit);
+    stores.truncate(usize::from(limit));
+    let next = stores.last().filter(|_| more).map(|store| store.id);
+    Ok(StorePage { stores, next })
+}
+
+pub async fn store(client: &Client, id: Uuid) -> Result<Store, ReadError> {
+    let statement = client.prepare_cached(include_str!("../../sql/query/store.sql")).await?;
+    let row = client.query_opt(&statement, &[&id]).await?.ok_or(ReadError::UnknownStore(id))?;
+    Ok(Store::from_row(&row)?)
+}

@@ -1,0 +1,81 @@
+//! What every request passes: an id, the bounds, the panic net, problem documents and one line of log.
+
+use super::problem::Problem;
+use super::state::AppState;
+use axum::extract::{Request, State};
+use axum::http::{HeaderName, HeaderValue, StatusCode, header};
+use axum::middleware::Next;
+use axum::response::{IntoResponse, Response};
+use std::any::Any;
+use std::time::Instant;
+use uuid::Uuid;
+
+const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+
+/// Outermost. Whatever happens inside, the client gets a document and the log a line.
+pub async fn boundary(request: Request, next: Next) -> Response {
+    let started = Instant::now();
+    let id = request_id(&request);
+    let method = request.method().clone();
+    let path = request.uri().path().to_owned();
+
+    let mut response = next.run(request).await;
+
+    let status = response.status();
+    let problem = response.extensions_mut().remove::<Problem>();
+    let cause = problem.as_ref().and_then(Problem::cause).map(str::to_owned);
+    if status.is_client_error() || status.is_server_error() {
+        let problem = problem.unwrap_or_else(|| Problem::from_status(status, &path));
+        response = problem.render(&path, &id, response);
+    }
+    let headers = response.headers_mut();
+    if let Ok(value) = HeaderValue::from_str(&id) {
+        headers.insert(REQUEST_ID, value);
+    }
+    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+    // Figures are fresh at commit; a cache in between would make them old.
+    headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
+    log(&method, &path, status, cause.as_deref(), &id, started);
+    response
+}
+
+fn log(method: &axum::http::Method, path: &str, status: StatusCode, cause: Option<&str>, id: &str, started: Instant) {
+    let duration_ms = (started.elapsed().as_micros() as f64) / 1000.0;
+    let code = status.as_u16();
+    // A path may be long and of the client's making: the log keeps its beginning.
+    let path: String = path.chars().take(200).collect();
+    if status.is_server_error() {
+        let error = cause.unwrap_or_default();
+        tracing::warn!(target: "pulso::access", { http.method = %method, http.path = %path, http.status = code, duration_ms, request_id = %id, error }, "request failed");
+    } else {
+        tracing::info!(target: "pulso::access", { http.method = %method, http.path = %path, http.status = code, duration_ms, request_id = %id }, "request");
+    }
+}
+
+/// The client's own id where it is fit for a log, else a new one.
+fn request_id(request: &Request) -> String {
+    let fit = |id: &&str| {
+        (1..=128).contains(&id.len()) && id.bytes().all(|b| b.is_ascii_alphanumeric() || b"-_.".contains(&b))
+    };
+    match request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(fit) {
+        Some(id) => id.to_owned(),
+        None => Uuid::new_v4().to_string(),
+    }
+}
+
+/// A bound on what is answered at once and on how long an answer may take.
+pub async fn bounds(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    let Ok(_permit) = state.permits.try_acquire() else {
+        return Problem::busy().into_response();
+    };
+    match tokio::time::timeout(state.request_timeout, next.run(request)).await {
+        Ok(response) => response,
+        Err(_) => Problem::timed_out().into_response(),
+    }
+}
+
+/// For `CatchPanicLayer`.
+pub fn panicked(payload: Box<dyn Any + Send>) -> Response {
+    let text = payload.downcast_ref::<&str>().copied().or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    Problem::internal(format!("panic: {}", text.unwrap_or("unknown"))).into_response()
+}

@@ -1,0 +1,12 @@
+//! The HTTP service end to end: the real router over a real database.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
+
+#[path = "../common/mod.rs"]
+mod common;
+
+mod client;
+mod figures;
+mod housekeeping;
+mod life;
+mod manners;
+mod shop;
