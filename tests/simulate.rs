@@ -18,6 +18,9 @@ fn plan(days: u32, until: &str) -> Plan {
     Plan { history_days: days, until: until.parse().expect("a timestamp"), ..Plan::default() }
 }
 
+/// Tests that look at the clock take turns: the others would take the machine from them.
+static CLOCK: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 async fn write(db: &Db, plan: &Plan) -> History {
     history(db.url(), plan, &ProgressBar::hidden(), &CancellationToken::new()).await.expect("the past is written")
 }
@@ -162,14 +165,15 @@ async fn the_bar_books_its_night_on_the_evening() {
 
 #[tokio::test]
 async fn the_tills_keep_the_rate_and_every_amount() {
+    let _turn = CLOCK.lock().await;
     let db = Db::migrated().await;
     let client = db.connect().await;
-    let plan = Plan { rate: 40.0, duration: Some(Duration::from_secs(5)), ..Plan::default() };
+    let plan = Plan { rate: 20.0, duration: Some(Duration::from_secs(5)), ..Plan::default() };
     let counters = Arc::new(Counters::default());
     let sold = live(db.url(), &plan, Arc::clone(&counters), &ProgressBar::hidden(), &CancellationToken::new())
         .await
         .expect("tills sell");
-    assert!((195..=201).contains(&sold.tickets), "{sold:?}");
+    assert!((90..=101).contains(&sold.tickets), "{sold:?}");
     assert_eq!(one::<i64>(&client, ODD).await, 0);
     let rows: i64 = one(&client, "select count(*) from sales").await;
     assert_eq!(rows as u64, sold.tickets + sold.late);
@@ -186,6 +190,7 @@ async fn the_tills_keep_the_rate_and_every_amount() {
 
 #[tokio::test]
 async fn tills_stop_when_told_and_never_deadlock() {
+    let _turn = CLOCK.lock().await;
     let db = Db::migrated().await;
     let client = db.connect().await;
     let plan = Plan { shops: 1, rate: 2000.0, duration: None, ..Plan::default() };
@@ -208,9 +213,10 @@ async fn tills_stop_when_told_and_never_deadlock() {
 
 #[tokio::test]
 async fn tills_go_on_after_their_connections_are_cut() {
+    let _turn = CLOCK.lock().await;
     let db = Db::migrated().await;
     let client = db.connect().await;
-    let plan = Plan { rate: 50.0, duration: Some(Duration::from_secs(6)), ..Plan::default() };
+    let plan = Plan { rate: 20.0, duration: Some(Duration::from_secs(6)), ..Plan::default() };
     let cutter = tokio::spawn(async move {
         tokio::time::sleep(Duration::from_secs(3)).await;
         let cut = "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
@@ -220,7 +226,8 @@ async fn tills_go_on_after_their_connections_are_cut() {
         .await
         .expect("tills come back");
     assert!(cutter.await.expect("the cutter").expect("a count") >= 2);
-    assert!(sold.retries >= 1 && sold.tickets >= 290, "{sold:?}");
+    // Sixty were due when they were cut; what was due meanwhile is sold after.
+    assert!(sold.retries >= 1 && (90..=121).contains(&sold.tickets), "{sold:?}");
     let client = db.connect().await;
     assert_eq!(one::<i64>(&client, "select count(*) from sales").await as u64, sold.tickets + sold.late);
 }
