@@ -10,7 +10,7 @@ returns table (
   tax_bs numeric, tax_usd numeric,
   total_bs numeric, total_usd numeric,
   avg_ticket_bs numeric, avg_ticket_usd numeric,
-  items_per_ticket numeric, unique_customers bigint,
+  items_per_ticket numeric,
   payment_mix jsonb, hourly jsonb, yesterday jsonb, last_week jsonb
 )
 language plpgsql stable
@@ -62,9 +62,6 @@ begin
          coalesce(t.total_bs, 0), coalesce(t.total_usd, 0),
          t.avg_ticket_bs, t.avg_ticket_usd,
          t.items_sold / nullif(t.sales_count, 0),
-         (select count(*)
-            from analytics.customer_sales_daily c
-           where c.store_id = dashboard.store and c.sale_date = chosen),
          coalesce((select jsonb_agg(jsonb_build_object(
                             'method', p.method, 'sales_count', p.sales_count,
                             'amount_bs', p.amount_bs::text, 'amount_usd', p.amount_usd::text)

@@ -22,7 +22,10 @@ select d.store_id,
        round(d.avg_ticket_bs, 4)::text as avg_ticket_bs,
        round(d.avg_ticket_usd, 4)::text as avg_ticket_usd,
        round(d.items_per_ticket, 2)::text as items_per_ticket,
-       d.unique_customers,
+       (select count(*)
+          from analytics.customer_sales_daily k
+         where k.store_id = d.store_id
+           and k.sale_date = d.business_date) as unique_customers,
        d.payment_mix,
        d.hourly,
        c.compared

@@ -17,6 +17,8 @@ pub enum Parts {
     SmallSum,
     /// That, and the sum of 64-bit integers, which may need more than 64 bits.
     BigSum,
+    /// That, and the sum of numerics that are finite whatever the row holds.
+    FiniteSum,
     /// That, and the sum of the finite values, and the number of NaN, Infinity and -Infinity.
     NumericSum,
 }
@@ -33,6 +35,8 @@ pub struct Key {
 pub struct Argument {
     pub expression: Expression,
     pub parts: Parts,
+    /// Never NULL, so that its values are as many as the rows.
+    pub always_present: bool,
 }
 
 /// What a column of the view shows.
@@ -99,6 +103,79 @@ impl Expression {
         is_system || first_child(self, Self::reads_more_than_columns).is_some()
     }
 
+    /// Whether it is certain to be neither NaN nor infinite: JSON has no such numbers, and sums, differences and
+    /// products of finite numerics are finite or an error.
+    fn is_finite(self) -> bool {
+        use pg_sys::NodeTag::{T_CaseExpr, T_CoalesceExpr, T_Const, T_FuncExpr, T_OpExpr};
+        if matches!(self.type_oid(), pg_sys::INT2OID | pg_sys::INT4OID | pg_sys::INT8OID) {
+            return true;
+        }
+        if self.type_oid() != pg_sys::NUMERICOID {
+            return false;
+        }
+        let all_finite = |list: *mut pg_sys::List| {
+            // SAFETY: a list of live expressions.
+            unsafe { PgList::<pg_sys::Node>::from_pg(list).iter_ptr().all(|node| Self(node).is_finite()) }
+        };
+        // SAFETY: a live expression, cast by its tag; constants of type numeric that are not NULL are varlenas.
+        unsafe {
+            match (*self.0).type_ {
+                T_Const => {
+                    let constant = self.0.cast::<pg_sys::Const>();
+                    (*constant).constisnull || super::value::is_finite((*constant).constvalue)
+                }
+                T_FuncExpr => {
+                    let call = self.0.cast::<pg_sys::FuncExpr>();
+                    is_ours((*call).funcid) || (keeps_finite((*call).funcid) && all_finite((*call).args))
+                }
+                T_OpExpr => {
+                    let operation = self.0.cast::<pg_sys::OpExpr>();
+                    keeps_finite(pg_sys::get_opcode((*operation).opno)) && all_finite((*operation).args)
+                }
+                T_CoalesceExpr => all_finite((*self.0.cast::<pg_sys::CoalesceExpr>()).args),
+                T_CaseExpr => {
+                    let case = self.0.cast::<pg_sys::CaseExpr>();
+                    let branches = PgList::<pg_sys::CaseWhen>::from_pg((*case).args);
+                    Self((*case).defresult.cast()).is_finite()
+                        && branches.iter_ptr().all(|branch| Self((*branch).result.cast()).is_finite())
+                }
+                _ => false,
+            }
+        }
+    }
+
+    /// Whether it is certain not to be NULL, by its form alone: a column's NOT NULL may be dropped.
+    fn is_never_null(self) -> bool {
+        use pg_sys::NodeTag::{T_CaseExpr, T_CoalesceExpr, T_Const, T_FuncExpr, T_OpExpr};
+        let never = |list: *mut pg_sys::List| {
+            // SAFETY: a list of live expressions.
+            unsafe { PgList::<pg_sys::Node>::from_pg(list) }.iter_ptr().map(|node| Self(node).is_never_null()).collect::<Vec<_>>()
+        };
+        let all = |list| never(list).into_iter().all(|yes| yes);
+        // SAFETY: a live expression, cast by its tag.
+        unsafe {
+            match (*self.0).type_ {
+                T_Const => !(*self.0.cast::<pg_sys::Const>()).constisnull,
+                T_CoalesceExpr => never((*self.0.cast::<pg_sys::CoalesceExpr>()).args).contains(&true),
+                T_FuncExpr => {
+                    let call = self.0.cast::<pg_sys::FuncExpr>();
+                    keeps_finite((*call).funcid) && all((*call).args)
+                }
+                T_OpExpr => {
+                    let operation = self.0.cast::<pg_sys::OpExpr>();
+                    keeps_finite(pg_sys::get_opcode((*operation).opno)) && all((*operation).args)
+                }
+                T_CaseExpr => {
+                    let case = self.0.cast::<pg_sys::CaseExpr>();
+                    let branches = PgList::<pg_sys::CaseWhen>::from_pg((*case).args);
+                    Self((*case).defresult.cast()).is_never_null()
+                        && branches.iter_ptr().all(|branch| Self((*branch).result.cast()).is_never_null())
+                }
+                _ => false,
+            }
+        }
+    }
+
     /// Whether all its functions are Postgres's own: compiled code that keeps nothing beyond a call.
     pub fn is_built_in(self) -> bool {
         #[pgrx::pg_guard]
@@ -119,6 +196,17 @@ fn is_ours(function: pg_sys::Oid) -> bool {
         !name.is_null()
             && CStr::from_ptr(name) == c"jsonb_numeric"
             && pg_sys::get_func_namespace(function) == pg_sys::get_namespace_oid(c"pulso".as_ptr(), true)
+    }
+}
+
+/// Whether a function of Postgres's own gives a finite numeric that is not NULL, or an error, for such arguments.
+fn keeps_finite(function: pg_sys::Oid) -> bool {
+    const NAMES: [&CStr; 8] =
+        [c"numeric_add", c"numeric_sub", c"numeric_mul", c"numeric_uminus", c"numeric_abs", c"numeric", c"round", c"abs"];
+    // SAFETY: a syscache look-up; an unknown function gives a NULL name.
+    unsafe {
+        let name = pg_sys::get_func_name(function);
+        function.to_u32() < pg_sys::FirstNormalObjectId && !name.is_null() && NAMES.contains(&CStr::from_ptr(name))
     }
 }
 
@@ -393,6 +481,7 @@ fn aggregate(call: &pg_sys::Aggref, definition: &mut Definition) -> Result<Shown
                 let parts = match argument.type_oid() {
                     pg_sys::INT2OID | pg_sys::INT4OID => Parts::SmallSum,
                     pg_sys::INT8OID => Parts::BigSum,
+                    pg_sys::NUMERICOID if argument.is_finite() => Parts::FiniteSum,
                     pg_sys::NUMERICOID => Parts::NumericSum,
                     pg_sys::FLOAT4OID | pg_sys::FLOAT8OID => {
                         return refuse("Additions of floating-point numbers cannot be undone: cast the argument to numeric.");
@@ -402,7 +491,7 @@ fn aggregate(call: &pg_sys::Aggref, definition: &mut Definition) -> Result<Shown
                 if name == "sum" {
                     return Ok(Shown::Sum(definition.argument(argument, call.aggfilter, parts)));
                 }
-                if parts == Parts::NumericSum && pg_sys::exprTypmod(argument.0) < 0 {
+                if matches!(parts, Parts::FiniteSum | Parts::NumericSum) && pg_sys::exprTypmod(argument.0) < 0 {
                     return refuse(
                         "The digits of an average depend on the scale of every row in the group: \
                          cast the argument to a numeric of fixed scale, such as numeric(18,4).",
@@ -432,7 +521,8 @@ impl Definition {
             kept.parts = kept.parts.max(parts);
             return place;
         }
-        self.arguments.push(Argument { expression, parts });
+        let always_present = expression.is_never_null();
+        self.arguments.push(Argument { expression, parts, always_present });
         self.arguments.len() - 1
     }
 }

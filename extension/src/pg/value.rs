@@ -74,6 +74,20 @@ impl Passing {
     }
 }
 
+fn decode(value: pg_sys::Datum) -> Decimal {
+    // SAFETY: a non-NULL numeric is a varlena.
+    unsafe {
+        let flat = pg_sys::pg_detoast_datum_packed(value.cast_mut_ptr());
+        let length = pgrx::varlena::varsize_any_exhdr(flat);
+        Decimal::decode(std::slice::from_raw_parts(pgrx::varlena::vardata_any(flat).cast::<u8>(), length))
+    }
+}
+
+/// Whether a non-NULL `numeric` is neither NaN nor infinite.
+pub fn is_finite(value: pg_sys::Datum) -> bool {
+    matches!(decode(value), Decimal::Finite { .. } | Decimal::Wide)
+}
+
 /// A sum of `numeric` values that can be taken away again: exact, with NaN and the infinities counted apart.
 #[derive(Default)]
 pub struct NumericSum {
@@ -88,13 +102,7 @@ pub struct NumericSum {
 impl NumericSum {
     /// Adds a non-NULL `numeric`, or takes it away.
     pub fn add(&mut self, sign: i8, value: pg_sys::Datum) {
-        // SAFETY: a non-NULL numeric is a varlena.
-        let decimal = unsafe {
-            let flat = pg_sys::pg_detoast_datum_packed(value.cast_mut_ptr());
-            let length = pgrx::varlena::varsize_any_exhdr(flat);
-            Decimal::decode(std::slice::from_raw_parts(pgrx::varlena::vardata_any(flat).cast::<u8>(), length))
-        };
-        match decimal {
+        match decode(value) {
             Decimal::Finite { unscaled, scale } if self.fast.add(sign, unscaled, scale) => {}
             Decimal::NaN => self.nans += i64::from(sign),
             Decimal::PositiveInfinity => self.infinities += i64::from(sign),

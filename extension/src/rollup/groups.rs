@@ -10,14 +10,24 @@ use std::collections::HashMap;
 /// What the keys and arguments of a rollup are.
 pub struct Shape {
     keys: Vec<Passing>,
-    arguments: Vec<(Parts, pg_sys::Oid)>,
+    arguments: Vec<Kind>,
+}
+
+struct Kind {
+    parts: Parts,
+    type_oid: pg_sys::Oid,
+    always_present: bool,
 }
 
 impl Shape {
     pub fn of(definition: &Definition) -> Self {
         Self {
             keys: definition.keys.iter().map(|key| Passing::of(key.type_oid)).collect(),
-            arguments: definition.arguments.iter().map(|a| (a.parts, a.expression.type_oid())).collect(),
+            arguments: definition
+                .arguments
+                .iter()
+                .map(|a| Kind { parts: a.parts, type_oid: a.expression.type_oid(), always_present: a.always_present })
+                .collect(),
         }
     }
 }
@@ -41,11 +51,11 @@ impl Group {
             let (value, null) = (values.values[i], values.nulls[i]);
             (key.copy(value, null), null)
         });
-        let arguments = shape.arguments.iter().map(|(parts, _)| {
-            let total = match parts {
+        let arguments = shape.arguments.iter().map(|kind| {
+            let total = match kind.parts {
                 Parts::Present => Total::None,
                 Parts::SmallSum | Parts::BigSum => Total::Integers(0),
-                Parts::NumericSum => Total::Numerics(Box::default()),
+                Parts::FiniteSum | Parts::NumericSum => Total::Numerics(Box::default()),
             };
             (0, total)
         });
@@ -71,14 +81,19 @@ impl Group {
             row.push_nullable(value, null);
         }
         row.push(Datum::from(self.rows));
-        for ((present, total), (parts, _)) in self.arguments.into_iter().zip(&shape.arguments) {
-            row.push(Datum::from(present));
+        for ((present, total), kind) in self.arguments.into_iter().zip(&shape.arguments) {
+            if !kind.always_present {
+                row.push(Datum::from(present));
+            }
             match total {
                 Total::None => {}
-                Total::Integers(sum) if *parts == Parts::SmallSum => row.push(integer(sum)),
+                Total::Integers(sum) if kind.parts == Parts::SmallSum => row.push(integer(sum)),
                 Total::Integers(sum) => row.push(numeric(sum, 0)),
                 Total::Numerics(sum) => {
                     row.push(sum.total());
+                    if kind.parts == Parts::FiniteSum {
+                        continue;
+                    }
                     for count in [sum.nans, sum.infinities, sum.negative_infinities] {
                         row.push(Datum::from(count));
                     }
@@ -111,7 +126,7 @@ impl<'a> Groups<'a> {
         let group = &mut self.groups[place];
         group.rows += i64::from(sign);
         let first = self.shape.keys.len();
-        for (i, ((present, total), (_, type_oid))) in group.arguments.iter_mut().zip(&self.shape.arguments).enumerate() {
+        for (i, ((present, total), kind)) in group.arguments.iter_mut().zip(&self.shape.arguments).enumerate() {
             if values.nulls[first + i] {
                 continue;
             }
@@ -120,7 +135,7 @@ impl<'a> Groups<'a> {
             match total {
                 Total::None => {}
                 Total::Integers(sum) => {
-                    let term = match *type_oid {
+                    let term = match kind.type_oid {
                         pg_sys::INT2OID => i128::from(value.value() as i16),
                         pg_sys::INT4OID => i128::from(value.value() as i32),
                         _ => i128::from(value.value() as i64),

@@ -1,7 +1,9 @@
 //! The columns of a rollup's tables. All but the keys are additive, so that every change has an exact inverse.
 //!
-//! base:  k1 … kn, n, then per argument: c1 [, s1 [, nan1, pinf1, ninf1]]
+//! base:  k1 … kn, n, then per argument: [c1] [, s1 [, nan1, pinf1, ninf1]]
 //! delta: gen, then the same
+//!
+//! c1 counts the values that are not NULL; it is left out where that is always n.
 
 use crate::pg::query::{Definition, Parts};
 
@@ -26,16 +28,23 @@ pub fn keys(definition: &Definition) -> Vec<String> {
     (1..=definition.keys.len()).map(|number| format!("k{number}")).collect()
 }
 
+/// The column that counts an argument's values.
+pub fn present(definition: &Definition, argument: usize) -> String {
+    if definition.arguments[argument].always_present { "n".to_owned() } else { format!("c{}", argument + 1) }
+}
+
 /// The additive columns in order, and what each adds up: SQL over the columns x1 … xm that hold the arguments.
 pub fn additives(definition: &Definition) -> Vec<(String, Additive, String)> {
     let mut columns = vec![("n".to_owned(), Additive::Bigint, "pg_catalog.count(*)".to_owned())];
     for (index, argument) in definition.arguments.iter().enumerate() {
         let i = index + 1;
-        columns.push((format!("c{i}"), Additive::Bigint, format!("pg_catalog.count(x{i})")));
+        if !argument.always_present {
+            columns.push((present(definition, index), Additive::Bigint, format!("pg_catalog.count(x{i})")));
+        }
         match argument.parts {
             Parts::Present => {}
             Parts::SmallSum => columns.push((format!("s{i}"), Additive::Bigint, format!("coalesce(pg_catalog.sum(x{i}), 0)"))),
-            Parts::BigSum => columns.push((format!("s{i}"), Additive::Numeric, format!("coalesce(pg_catalog.sum(x{i}), 0)"))),
+            Parts::BigSum | Parts::FiniteSum => columns.push((format!("s{i}"), Additive::Numeric, format!("coalesce(pg_catalog.sum(x{i}), 0)"))),
             Parts::NumericSum => {
                 let finite = format!("x{i} not in ('NaN', 'Infinity', '-Infinity')");
                 columns.push((

@@ -118,6 +118,11 @@ impl<'a> Sql<'a> {
         format!("(select s.{column} from pulso.state s where s.id = {})", self.id)
     }
 
+    /// True for deltas that are not folded in the reader's snapshot; an index on gen answers it.
+    fn pending(&self) -> String {
+        format!("(gen > {} or gen = any ({}::pg_catalog.int8[]))", self.state("folded_through"), self.state("open_generations"))
+    }
+
     /// Base and pending deltas, grouped; what has become empty is left out.
     fn merged(&self) -> String {
         let columns = self.columns();
@@ -131,12 +136,9 @@ impl<'a> Sql<'a> {
             "select {keys}{sums} from (
                select {columns} from {base}
                union all
-               select {columns} from {delta} where gen > {}
-               union all
-               select {columns} from {delta} where gen = any ({}::pg_catalog.int8[])
+               select {columns} from {delta} where {}
              ) as p{}",
-            self.state("folded_through"),
-            self.state("open_generations"),
+            self.pending(),
             self.group_by_keys()
         )
     }
@@ -163,8 +165,9 @@ impl<'a> Sql<'a> {
     }
 
     fn shown(&self, shown: Shown) -> String {
+        let present = |i: usize| format!("m.{}", layout::present(self.definition, i));
         let sum = |i: usize| {
-            let (c, s) = (format!("m.c{}", i + 1), format!("m.s{}", i + 1));
+            let (c, s) = (present(i), format!("m.s{}", i + 1));
             match self.definition.arguments[i].parts {
                 Parts::NumericSum => format!("pulso.sum_of({c}, {s}, m.nan{0}, m.pinf{0}, m.ninf{0})", i + 1),
                 _ => format!("case when {c} <> 0 then {s} end"),
@@ -173,20 +176,14 @@ impl<'a> Sql<'a> {
         match shown {
             Shown::Key(i) => format!("m.k{}", i + 1),
             Shown::Rows => "m.n".to_owned(),
-            Shown::Present(i) => format!("m.c{}", i + 1),
+            Shown::Present(i) => present(i),
             Shown::Sum(i) => sum(i),
-            Shown::Average(i) => format!("({})::pg_catalog.\"numeric\" / nullif(m.c{}, 0)::pg_catalog.\"numeric\"", sum(i), i + 1),
+            Shown::Average(i) => format!("({})::pg_catalog.\"numeric\" / nullif({}, 0)::pg_catalog.\"numeric\"", sum(i), present(i)),
         }
     }
 
     pub fn has_pending(&self) -> String {
-        format!(
-            "select exists (select from {delta} where gen > {})
-                 or exists (select from {delta} where gen = any ({}::pg_catalog.int8[]))",
-            self.state("folded_through"),
-            self.state("open_generations"),
-            delta = self.names.delta
-        )
+        format!("select exists (select from {} where {})", self.names.delta, self.pending())
     }
 
     /// Moves the deltas of closed generations into the base. $1: first generation not to be folded; $2: generations
@@ -201,8 +198,7 @@ impl<'a> Sql<'a> {
         format!(
             "with moved as (
                delete from {delta}
-                where gen < $1 and gen <> all ($2)
-                  and (gen > {} or gen = any ({}::pg_catalog.int8[]))
+                where gen < $1 and gen <> all ($2) and {}
                returning {columns}
              ), net as (
                select {keys}{sums} from moved{}
@@ -214,8 +210,7 @@ impl<'a> Sql<'a> {
              )
              select (select pg_catalog.count(*) from moved),
                     (select pg_catalog.array_agg(place) from folded where empty)",
-            self.state("folded_through"),
-            self.state("open_generations"),
+            self.pending(),
             self.group_by_keys(),
             self.all_zero(""),
             self.key_list(),
