@@ -1,4 +1,5 @@
 //! `pulso load online-retail` on small files of its own making. The real file is in `online_retail.rs`.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 

@@ -1,4 +1,5 @@
 //! `pulso simulate` against a server: the past is the same from the same seed, nothing comes twice, the tills keep time.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 mod common;
 

@@ -38,7 +38,11 @@ pub async fn measure(report: &mut Report, rounds: usize) -> Outcome<()> {
     }
     std::fs::remove_file(&file)?;
     cluster.stop().await?;
-    report.inform("bulk load: lines loaded with rollups", f64::from(INVOICES * LINES) / median(&with_seconds), "lines/s");
+    report.inform(
+        "bulk load: lines loaded with rollups",
+        f64::from(INVOICES * LINES) / median(&with_seconds),
+        "lines/s",
+    );
     report.at_most("bulk load: time with rollups against without", median(&ratios), "times", 1.3);
     Ok(())
 }

@@ -5,10 +5,11 @@ use crate::report::{Report, percentile};
 use crate::server;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 use tokio_postgres::{Client, Statement};
 use uuid::Uuid;
 
+const WARM_UP: usize = 100;
 const READS: usize = 3000;
 const RECOUNTS: usize = 300;
 /// Sales written by one statement.
@@ -35,13 +36,20 @@ pub async fn measure(report: &mut Report, sales: u32) -> Outcome<()> {
     let stores: Vec<Uuid> = rows.iter().map(|row| row.get(0)).collect();
     let dashboard = client.prepare("select * from analytics.dashboard($1, current_date - $2::int)").await?;
     let recount = client.prepare(include_str!("../sql/recount.sql")).await?;
+    // Let autovacuum find that there is nothing to do: what it does to a table has cached plans made anew.
+    tokio::time::sleep(Duration::from_secs(12)).await;
+    times(&client, &dashboard, &stores, WARM_UP).await?;
     let read = times(&client, &dashboard, &stores, READS).await?;
     let recounted = times(&client, &recount, &stores, RECOUNTS).await?;
     report.inform("dashboard: read in SQL, median", percentile(&read, 0.5), "ms");
     report.at_most("dashboard: read in SQL, p99", percentile(&read, 0.99), "ms", 1.0);
     report.inform("dashboard: recount of the same figures, median", percentile(&recounted, 0.5), "ms");
     report.inform("dashboard: recount of the same figures, p99", percentile(&recounted, 0.99), "ms");
-    report.inform("dashboard: recount against read, medians", percentile(&recounted, 0.5) / percentile(&read, 0.5), "times");
+    report.inform(
+        "dashboard: recount against read, medians",
+        percentile(&recounted, 0.5) / percentile(&read, 0.5),
+        "times",
+    );
     cluster.stop().await?;
     Ok(())
 }

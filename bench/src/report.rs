@@ -79,7 +79,13 @@ impl Report {
                 Some(false) => "**missed**",
                 None => "",
             };
-            writeln!(table, "| {name} | {} {} | {} | {verdict} |", round(figure.value), figure.unit, figure.target.as_deref().unwrap_or(""))?;
+            writeln!(
+                table,
+                "| {name} | {} {} | {} | {verdict} |",
+                round(figure.value),
+                figure.unit,
+                figure.target.as_deref().unwrap_or("")
+            )?;
         }
         std::fs::write(MARKDOWN, format!("{before}{BEGIN}\n{table}\n{END}{after}"))?;
         println!("written to {MARKDOWN}");

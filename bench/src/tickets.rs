@@ -30,7 +30,9 @@ pub async fn measure(report: &mut Report, seconds: u32, rounds: usize) -> Outcom
         let cluster = server::start(settings).await?;
         let shop = include_str!("../sql/shop.sql");
         let mut clients = Vec::new();
-        for (variant, own) in VARIANTS.into_iter().zip(["", include_str!("../sql/pulso.sql"), include_str!("../sql/upsert.sql")]) {
+        for (variant, own) in
+            VARIANTS.into_iter().zip(["", include_str!("../sql/pulso.sql"), include_str!("../sql/upsert.sql")])
+        {
             clients.push(server::database(&cluster, variant, &[shop, own]).await?);
         }
         // The folding worker looks for databases every five seconds.
@@ -71,7 +73,8 @@ async fn wait_for_folder(client: &Client) -> Outcome<()> {
 }
 
 async fn deadlocks(client: &Client, database: &str) -> Outcome<f64> {
-    let found: i64 = client.query_one("select deadlocks from pg_stat_database where datname = $1", &[&database]).await?.get(0);
+    let found: i64 =
+        client.query_one("select deadlocks from pg_stat_database where datname = $1", &[&database]).await?.get(0);
     Ok(found as f64)
 }
 
@@ -101,7 +104,8 @@ async fn run(cluster: &Cluster, variant: &str, clients: &[Client], sellers: u32,
         let rest = text.lines().find_map(|line| line.strip_prefix(label))?;
         rest.trim().split([' ', '/']).next()?.parse::<f64>().ok()
     };
-    let (Some(per_second), Some(tickets)) = (number("tps = "), number("number of transactions actually processed:")) else {
+    let (Some(per_second), Some(tickets)) = (number("tps = "), number("number of transactions actually processed:"))
+    else {
         return Err(format!("pgbench: {text}{}", String::from_utf8_lossy(&output.stderr)).into());
     };
     let latencies = latencies(&logs)?;
@@ -126,7 +130,11 @@ fn record(report: &mut Report, commit: &str, sellers: u32, runs: &[Vec<Run>]) {
     for (number, variant) in VARIANTS.into_iter().enumerate() {
         report.inform(&format!("{at}: {variant}"), median(&all(number, |r| r.per_second)), "tickets/s");
         report.inform(&format!("{at}: {variant}, p99"), median(&all(number, |r| r.p99_ms)), "ms");
-        report.inform(&format!("{at}: {variant}, processor time of the server"), median(&all(number, |r| r.cpu_us)), "µs/ticket");
+        report.inform(
+            &format!("{at}: {variant}, processor time of the server"),
+            median(&all(number, |r| r.cpu_us)),
+            "µs/ticket",
+        );
     }
     // Round by round, so that both sides of a ratio saw the same machine.
     let ratios = |over: usize| {

@@ -73,17 +73,23 @@ impl Refusal {
             Self::NotASelect => "Pass one SELECT … FROM one table … GROUP BY …, without a second statement.",
             Self::NotOwner { .. } => "Only the owner of the source table may keep a rollup of it.",
             Self::NoRollup { .. } => "The rollups are listed by: select name from pulso.rollups",
-            Self::NameTaken { .. } => "Choose another name, or drop what is there; a rollup goes by pulso.drop_rollup(name).",
+            Self::NameTaken { .. } => {
+                "Choose another name, or drop what is there; a rollup goes by pulso.drop_rollup(name)."
+            }
             Self::BadName { .. } => "Write it as schema.name, quoted where SQL asks for it.",
             Self::Isolation { .. } => "Call it in a READ COMMITTED transaction.",
-            Self::WithoutData => "Call create_rollup(name, query): it fills the rollup while writers of the table wait.",
+            Self::WithoutData => {
+                "Call create_rollup(name, query): it fills the rollup while writers of the table wait."
+            }
             Self::TruncateConflict => "Run the transaction again.",
         }
     }
 
     /// Raises it as a Postgres error.
     pub fn raise(&self) -> ! {
-        ErrorReport::new(self.code(), self.to_string(), function_name!()).set_hint(self.hint()).report(PgLogLevel::ERROR);
+        ErrorReport::new(self.code(), self.to_string(), function_name!())
+            .set_hint(self.hint())
+            .report(PgLogLevel::ERROR);
         unreachable!("an error report of level ERROR does not return")
     }
 }

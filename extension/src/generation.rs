@@ -55,14 +55,13 @@ pub fn of_this_transaction() -> i64 {
 /// snapshot sees, since Postgres releases locks only after a commit is visible.
 pub fn close() -> Horizon {
     let next = session::next_generation();
-    let mut horizon = HORIZON.take().unwrap_or_else(|| Horizon {
-        through: next - 1,
-        open: session::generations_held_before(next),
-    });
+    let mut horizon =
+        HORIZON.take().unwrap_or_else(|| Horizon { through: next - 1, open: session::generations_held_before(next) });
     let candidates: Vec<i64> = horizon.open.iter().copied().chain(horizon.through + 1..next).collect();
     let mine = MINE.get();
     // One's own lock is no obstacle to oneself: a transaction's own generation is open until it ends.
-    horizon.open = candidates.into_iter().filter(|g| Some(*g) == mine || lock::held_by_another(Tag::Generation(*g))).collect();
+    horizon.open =
+        candidates.into_iter().filter(|g| Some(*g) == mine || lock::held_by_another(Tag::Generation(*g))).collect();
     horizon.through = next - 1;
     HORIZON.set(Some(horizon.clone()));
     horizon

@@ -7,7 +7,8 @@
 use crate::pg::worker::{databases, report_statistics};
 use crate::{pg::session, settings};
 use pgrx::bgworkers::{
-    BackgroundWorker, BackgroundWorkerBuilder, BackgroundWorkerStatus, BgWorkerStartTime, DynamicBackgroundWorker, SignalWakeFlags,
+    BackgroundWorker, BackgroundWorkerBuilder, BackgroundWorkerStatus, BgWorkerStartTime, DynamicBackgroundWorker,
+    SignalWakeFlags,
 };
 use pgrx::prelude::*;
 use std::collections::HashMap;
@@ -79,7 +80,10 @@ pub fn fold(database: pg_sys::Oid) {
     BackgroundWorker::connect_worker_to_spi_by_oid(Some(database), None);
     // A fold that a crash undoes is done again; nobody waits for it to reach the disk.
     BackgroundWorker::transaction(|| {
-        session::run("select pg_catalog.set_config('synchronous_commit', 'off', false), pg_catalog.set_config('jit', 'off', false)", &[]);
+        session::run(
+            "select pg_catalog.set_config('synchronous_commit', 'off', false), pg_catalog.set_config('jit', 'off', false)",
+            &[],
+        );
     });
     let mut idle = 1;
     loop {

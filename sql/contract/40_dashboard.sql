@@ -15,6 +15,8 @@ returns table (
 )
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
+-- The shape of the plan does not depend on the shop or the day; planning it takes longer than running it.
+set plan_cache_mode = force_generic_plan
 as $$
 #variable_conflict use_column
 declare

@@ -40,7 +40,10 @@ pub async fn apply(client: &mut Client) -> Result<Vec<String>> {
     }
     let transaction = client.transaction().await?;
     for (file, text) in CONTRACT {
-        transaction.batch_execute(text).await.map_err(|error| Error::from(error).context(format!("contract {file}")))?;
+        transaction
+            .batch_execute(text)
+            .await
+            .map_err(|error| Error::from(error).context(format!("contract {file}")))?;
         transaction
             .execute(
                 "insert into pulso.contract (file, checksum) values ($1, md5($2))

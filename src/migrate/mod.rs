@@ -108,7 +108,13 @@ async fn apply(client: &mut Client, pack: &Pack, applied: &mut Vec<String>) -> R
             }
             Err(error) if is_lock_timeout(&error) && tries < LOCK_TRIES => {
                 // The migrations before this one are committed; the next run goes on with it.
-                applied.extend(error.report().into_iter().flat_map(|r| r.applied_migrations()).map(|m| format!("{} {m}", pack.name)));
+                applied.extend(
+                    error
+                        .report()
+                        .into_iter()
+                        .flat_map(|r| r.applied_migrations())
+                        .map(|m| format!("{} {m}", pack.name)),
+                );
                 tries += 1;
                 tracing::info!(pack = pack.name, tries, "a table is busy; trying again");
                 tokio::time::sleep(Duration::from_millis(50 + 50 * u64::from(tries.min(20)))).await;
@@ -138,7 +144,12 @@ fn refinery_error(pack: &Pack, error: &refinery::Error) -> Error {
     let mut this = Error::failed(format!("pack {}: {error}", pack.name));
     if let Some(database) = database_error(error).and_then(|e| e.as_db_error()) {
         let detail = database.detail().map(|d| format!(" ({d})")).unwrap_or_default();
-        this = Error::failed(format!("pack {}: {error}: {}{detail} [{}]", pack.name, database.message(), database.code().code()));
+        this = Error::failed(format!(
+            "pack {}: {error}: {}{detail} [{}]",
+            pack.name,
+            database.message(),
+            database.code().code()
+        ));
         if let Some(hint) = database.hint() {
             this = this.with_hint(hint);
         } else if is_lock_timeout(error) {
@@ -146,7 +157,8 @@ fn refinery_error(pack: &Pack, error: &refinery::Error) -> Error {
         }
     }
     if let Kind::DivergentVersion(..) | Kind::MissingVersion(..) = error.kind() {
-        this = this.with_hint("The database was migrated by another version of Pulso; use that version or a newer one.");
+        this =
+            this.with_hint("The database was migrated by another version of Pulso; use that version or a newer one.");
     }
     this
 }
@@ -171,7 +183,10 @@ async fn inspect(client: &Client) -> Result<State> {
             .iter()
             .map(|migration| {
                 let sql = migration.sql().unwrap_or_default();
-                let applied_on = done.iter().find(|(version, _)| i64::from(*version) == i64::from(migration.version())).map(|(_, on)| on.clone());
+                let applied_on = done
+                    .iter()
+                    .find(|(version, _)| i64::from(*version) == i64::from(migration.version()))
+                    .map(|(_, on)| on.clone());
                 Step {
                     name: migration.to_string(),
                     locks: packs::header(sql, "Locks:").unwrap_or_default(),
@@ -214,7 +229,10 @@ async fn preflight(client: &Client, state: &mut State) -> Result<()> {
         state.blocked.push(format!("PostgreSQL 15 or newer is needed; this server is {}", version / 10_000));
     }
     if !has_engine {
-        state.blocked.push("the extension pulso is not installed on this server: run `make setup` there, or copy its three files".into());
+        state.blocked.push(
+            "the extension pulso is not installed on this server: run `make setup` there, or copy its three files"
+                .into(),
+        );
     }
     let pos = &mut state.packs[0];
     if has_sales && pos.steps.iter().all(|step| matches!(step.state, StepState::Pending)) {

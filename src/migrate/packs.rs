@@ -44,10 +44,18 @@ impl Pack {
 
 /// All packs, in the order in which they are applied.
 pub const PACKS: [Pack; 4] = [
-    Pack { name: "pos", purpose: "tables of a point of sale, for a new database", runner: embedded::pos::migrations::runner },
+    Pack {
+        name: "pos",
+        purpose: "tables of a point of sale, for a new database",
+        runner: embedded::pos::migrations::runner,
+    },
     Pack { name: "core", purpose: "schemas and the engine", runner: embedded::core::migrations::runner },
     Pack { name: "indexes", purpose: "indexes for the shop's queries", runner: embedded::indexes::migrations::runner },
-    Pack { name: "rollups", purpose: "numbers kept exact in the sale's transaction", runner: embedded::rollups::migrations::runner },
+    Pack {
+        name: "rollups",
+        purpose: "numbers kept exact in the sale's transaction",
+        runner: embedded::rollups::migrations::runner,
+    },
 ];
 
 /// The contract's objects, in the order in which they are applied: (file, text).
@@ -60,7 +68,8 @@ pub const CONTRACT: [(&str, &str); 4] = [
 
 /// The paragraph of a migration's opening comment that begins with `label`, as one line.
 pub fn header(sql: &str, label: &str) -> Option<String> {
-    let mut lines = sql.lines().take_while(|line| line.starts_with("--")).map(|line| line.trim_start_matches('-').trim());
+    let mut lines =
+        sql.lines().take_while(|line| line.starts_with("--")).map(|line| line.trim_start_matches('-').trim());
     let first = lines.by_ref().find_map(|line| line.split_once(label).map(|(_, rest)| rest))?;
     let mut text = first.trim().to_owned();
     for line in lines.take_while(|line| !line.starts_with("Undo:") && !line.starts_with("Locks:")) {

@@ -18,7 +18,6 @@
 //! Without a PostgreSQL that has the extension, tests fail and say what to do; they do not skip. `skip` is for what
 //! a machine may rightly lack, such as TimescaleDB, and for tests too long for every day.
 
-#![allow(clippy::expect_used, reason = "a test without its database has failed")]
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 

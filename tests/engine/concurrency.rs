@@ -120,8 +120,15 @@ async fn an_open_import_does_not_keep_others_from_being_folded() {
         other.batch_execute("insert into s (store, amount) values (2, 2); select pulso.fold()").await.unwrap();
         import.batch_execute("insert into s (store, amount) values (1, 1)").await.unwrap();
     }
-    let locks: i64 = other.query_one("select count(*) from pg_locks where locktype = 'advisory' and objsubid = 20551 and mode = 'ShareLock'
-            and database = (select oid from pg_database where datname = current_database())", &[]).await.unwrap().get(0);
+    let locks: i64 = other
+        .query_one(
+            "select count(*) from pg_locks where locktype = 'advisory' and objsubid = 20551 and mode = 'ShareLock'
+            and database = (select oid from pg_database where datname = current_database())",
+            &[],
+        )
+        .await
+        .unwrap()
+        .get(0);
     assert_eq!(locks, 1, "the import holds one generation");
     // The background worker and this session may fold in turn: wait until what is visible is folded.
     let mut pending = 1i64;
@@ -147,7 +154,10 @@ async fn writers_of_one_group_do_not_wait_for_each_other_nor_for_the_folder() {
     let db = shop().await;
     let (first, second, folder) = (db.connect().await, db.connect().await, db.connect().await);
     first.batch_execute("begin; insert into s (store, amount) values (1, 1)").await.unwrap();
-    folder.batch_execute("insert into s (store, amount) values (1, 1); begin; select pulso.fold('public.r')").await.unwrap();
+    folder
+        .batch_execute("insert into s (store, amount) values (1, 1); begin; select pulso.fold('public.r')")
+        .await
+        .unwrap();
     second.batch_execute("set lock_timeout = '1ms'; begin; insert into s (store, amount) values (1, 1); update s set amount = 2 where id = 1; commit").await.unwrap();
     first.batch_execute("set lock_timeout = '1ms'; insert into s (store, amount) values (1, 1); commit").await.unwrap();
     assert_equal(&second, "public.r", QUERY, "while the folder is open").await;
@@ -163,7 +173,10 @@ async fn serializable_readers_of_a_rollup_and_writers_of_its_table_conflict() {
     let failures = AtomicU64::new(0);
     for fold in [false, true] {
         for client in [&one, &two] {
-            client.batch_execute("begin isolation level serializable; select total from r where store = 1").await.unwrap();
+            client
+                .batch_execute("begin isolation level serializable; select total from r where store = 1")
+                .await
+                .unwrap();
         }
         one.batch_execute("insert into s (store, amount) values (1, 1)").await.unwrap();
         two.batch_execute("insert into s (store, amount) values (1, 1)").await.unwrap();

@@ -9,7 +9,8 @@ use pulso::db;
 use std::collections::BTreeSet;
 use std::time::Duration;
 
-const HEADERS: &str = "select store, date_trunc('hour', at) as hour, count(*) as n, sum(total) as total from public.ticket group by 1, 2";
+const HEADERS: &str =
+    "select store, date_trunc('hour', at) as hour, count(*) as n, sum(total) as total from public.ticket group by 1, 2";
 const LINES: &str = "select product, count(*) as n, sum(qty) as units from public.line group by 1";
 
 /// Sells until the server is gone; returns what was acknowledged. `first` is the first ticket's number.
@@ -58,7 +59,8 @@ async fn ten_kills_of_the_postmaster_under_tickets() {
     let mut acknowledged = BTreeSet::new();
     for round in 0..10 {
         let url = cluster.url().to_owned();
-        let sellers: Vec<_> = (0..4).map(|seller| tokio::spawn(sell(url.clone(), (10 * seller + round) * 1_000_000_000))).collect();
+        let sellers: Vec<_> =
+            (0..4).map(|seller| tokio::spawn(sell(url.clone(), (10 * seller + round) * 1_000_000_000))).collect();
         tokio::time::sleep(Duration::from_millis(300 + 130 * round.unsigned_abs())).await;
         kill(Pid::from_raw(cluster.postmaster_pid().unwrap()), Signal::SIGKILL).unwrap();
         let before = acknowledged.len();
@@ -68,7 +70,8 @@ async fn ten_kills_of_the_postmaster_under_tickets() {
         assert!(acknowledged.len() > before, "round {round} sold nothing");
         cluster = Cluster::start(&options).await.unwrap();
         let client = db::connect(cluster.url()).await.unwrap();
-        let ids: BTreeSet<i64> = client.query("select id from ticket", &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
+        let ids: BTreeSet<i64> =
+            client.query("select id from ticket", &[]).await.unwrap().iter().map(|row| row.get(0)).collect();
         let lost: Vec<_> = acknowledged.difference(&ids).collect();
         assert!(lost.is_empty(), "round {round}: acknowledged tickets are gone: {lost:?}");
         for (name, query) in [("public.headers", HEADERS), ("public.lines", LINES)] {

@@ -2,8 +2,8 @@
 //!
 //! `PULSO_SEED=<n>` repeats one history and prints its statements.
 
-use crate::{assert_equal, differences};
 use crate::common::{Db, long};
+use crate::{assert_equal, differences};
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
@@ -52,7 +52,9 @@ impl History {
         let hour = self.rng.random_range(0..5);
         let keep = self.pick(&["true", "true", "true", "false", "null"]);
         let j = self.pick(&["null", "'{\"v\": 2.5}'", "'{\"v\": \"x\"}'", "'[1]'", "'{}'"]);
-        format!("({id}, {k}, {name}, {x}, {i}, {b}, '2026-03-01 00:30+00'::timestamptz + {hour} * interval '40 min', {keep}, {j})")
+        format!(
+            "({id}, {k}, {name}, {x}, {i}, {b}, '2026-03-01 00:30+00'::timestamptz + {hour} * interval '40 min', {keep}, {j})"
+        )
     }
 
     fn rows(&mut self, most: i32) -> String {
@@ -85,7 +87,11 @@ impl History {
                 )
             }
             30..40 => format!("update h set x = {}, i = i - 1 where {ids} and i > -100", self.number()),
-            40..50 => format!("update h set k = {}, name = {} where {ids}", self.pick(&["null", "1", "k + 1", "k"]), self.pick(&["null", "''", "name"])),
+            40..50 => format!(
+                "update h set k = {}, name = {} where {ids}",
+                self.pick(&["null", "1", "k + 1", "k"]),
+                self.pick(&["null", "''", "name"])
+            ),
             50..53 => "update h set x = x, k = k".into(),
             53..60 => format!("update h set keep = not keep, at = at + interval '20 min' where {ids}"),
             60..70 => format!("delete from h where {ids}"),
@@ -93,7 +99,10 @@ impl History {
                 let id = self.rng.random_range(1..=self.next_id);
                 self.next_id += 1;
                 let row = self.row(id);
-                format!("insert into h values {row} on conflict (id) do {}", self.pick(&["nothing", "update set k = excluded.k, x = excluded.x, keep = excluded.keep"]))
+                format!(
+                    "insert into h values {row} on conflict (id) do {}",
+                    self.pick(&["nothing", "update set k = excluded.k, x = excluded.x, keep = excluded.keep"])
+                )
             }
             76..80 => {
                 let id = self.rng.random_range(1..=self.next_id);
@@ -107,7 +116,9 @@ impl History {
                 )
             }
             80..82 => "truncate h".into(),
-            82..84 => format!("with gone as (delete from h where {ids} returning *) insert into h select id + 1000000 * (1 + (random() * 1000)::int), k, name, x, i, b, at, keep, j from gone on conflict do nothing"),
+            82..84 => format!(
+                "with gone as (delete from h where {ids} returning *) insert into h select id + 1000000 * (1 + (random() * 1000)::int), k, name, x, i, b, at, keep, j from gone on conflict do nothing"
+            ),
             84..90 => match self.depth {
                 None => {
                     self.depth = Some(0);
@@ -143,14 +154,20 @@ async fn live(client: &Client, folder: &Client, seed: u64, print: bool) {
     let mut made = 0;
     for step in 0..40 {
         while made < ROLLUPS.len() && (made < 2 || step >= late) && history.depth.is_none() {
-            client.execute("select pulso.create_rollup($1, $2, true)", &[&format!("public.h{made}"), &ROLLUPS[made]]).await.unwrap();
+            client
+                .execute("select pulso.create_rollup($1, $2, true)", &[&format!("public.h{made}"), &ROLLUPS[made]])
+                .await
+                .unwrap();
             made += 1;
         }
         let statement = history.statement();
         if print {
             eprintln!("{statement};");
         }
-        client.batch_execute(&statement).await.unwrap_or_else(|error| panic!("seed {seed}, step {step}: {statement}: {error:?}"));
+        client
+            .batch_execute(&statement)
+            .await
+            .unwrap_or_else(|error| panic!("seed {seed}, step {step}: {statement}: {error:?}"));
         if history.rng.random_range(0..4) == 0 {
             folder.batch_execute("select pulso.fold()").await.unwrap();
         }

@@ -72,10 +72,14 @@ async fn the_last_rollup_of_a_table_takes_the_triggers_with_it() {
         .await
         .unwrap();
     let triggers = "select count(*) from pg_trigger where tgrelid = 't'::regclass and tgname like 'pulso%'";
-    let leftovers = "select count(*) from pg_class where relnamespace = 'pulso'::regnamespace and relname ~ '^[ab]_[0-9]+_'";
+    let leftovers =
+        "select count(*) from pg_class where relnamespace = 'pulso'::regnamespace and relname ~ '^[ab]_[0-9]+_'";
     client.batch_execute("select pulso.drop_rollup('public.a')").await.unwrap();
     assert_eq!(client.query_one(triggers, &[]).await.unwrap().get::<_, i64>(0), 4);
-    client.batch_execute("insert into t values (1, 2); select pulso.drop_rollup('public.b'); insert into t values (1, 2)").await.unwrap();
+    client
+        .batch_execute("insert into t values (1, 2); select pulso.drop_rollup('public.b'); insert into t values (1, 2)")
+        .await
+        .unwrap();
     assert_eq!(client.query_one(triggers, &[]).await.unwrap().get::<_, i64>(0), 0);
     assert_eq!(client.query_one(leftovers, &[]).await.unwrap().get::<_, i64>(0), 0);
 }
@@ -99,7 +103,8 @@ async fn jsonb_numeric_gives_the_number_or_null_and_never_an_error() {
         ("5", None),
         ("null", None),
     ] {
-        let row = client.query_one("select pulso.jsonb_numeric($1::text::jsonb, 'a')::text", &[&document]).await.unwrap();
+        let row =
+            client.query_one("select pulso.jsonb_numeric($1::text::jsonb, 'a')::text", &[&document]).await.unwrap();
         assert_eq!(row.get::<_, Option<&str>>(0), expected, "{document}");
     }
     // From a toasted document as well.

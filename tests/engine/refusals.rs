@@ -47,17 +47,32 @@ const REFUSED: &[(&str, &str, &str, &str)] = &[
     ("select k, max(x) from t group by k", "0A000", "max(x)", "count, sum and avg"),
     ("select k, count(distinct x) from t group by k", "0A000", "count(DISTINCT x)", "Group by"),
     ("select k, my_sum(i) from t group by k", "0A000", "my_sum(i)", "count, sum and avg"),
-    ("select k, percentile_cont(0.5) within group (order by f) from t group by k", "0A000", "percentile_cont", "WITHIN GROUP"),
+    (
+        "select k, percentile_cont(0.5) within group (order by f) from t group by k",
+        "0A000",
+        "percentile_cont",
+        "WITHIN GROUP",
+    ),
     ("select k, sum(f) from t group by k", "0A000", "sum(f)", "cast the argument to numeric"),
     ("select k, sum(at - at) from t group by k", "0A000", "sum(", "integers and numeric"),
     ("select k, avg(x) from t group by k", "0A000", "avg(x)", "numeric(18,4)"),
     ("select k + 1 + count(*) from t group by k", "0A000", "output", "view over the rollup"),
     ("select k, sum(x) / count(*) from t group by k", "0A000", "output", "view over the rollup"),
     ("select id, x, count(*) from t group by id", "0A000", "cannot output x", "view over"),
-    ("select date_trunc('day', at), count(*) from t group by 1", "0A000", "date_trunc('day'::text, at)", "AT TIME ZONE"),
+    (
+        "select date_trunc('day', at), count(*) from t group by 1",
+        "0A000",
+        "date_trunc('day'::text, at)",
+        "AT TIME ZONE",
+    ),
     ("select at::date, count(*) from t group by 1", "0A000", "(at)::date", "AT TIME ZONE"),
     ("select k, count(*) from t where at > now() - interval '1 day' group by k", "0A000", "now()", "reads the rollup"),
-    ("select k, count(*) filter (where at < current_timestamp) from t group by k", "0A000", "CURRENT_TIMESTAMP", "same row"),
+    (
+        "select k, count(*) filter (where at < current_timestamp) from t group by k",
+        "0A000",
+        "CURRENT_TIMESTAMP",
+        "same row",
+    ),
     ("select k, sum(wobbly(i)) from t group by k", "0A000", "wobbly(i)", "same result"),
     ("select k, count(t) from t group by k", "0A000", "whole row", "Name the columns"),
     ("select tableoid, count(*) from t group by 1", "0A000", "system column", "Name the columns"),
@@ -79,7 +94,14 @@ async fn expect(client: &Client, sql: &str, state: &str, message: &str, hint: &s
 }
 
 async fn objects(client: &Client) -> i64 {
-    client.query_one("select count(*) from pg_class where relnamespace in ('pulso'::regnamespace, 'public'::regnamespace)", &[]).await.unwrap().get(0)
+    client
+        .query_one(
+            "select count(*) from pg_class where relnamespace in ('pulso'::regnamespace, 'public'::regnamespace)",
+            &[],
+        )
+        .await
+        .unwrap()
+        .get(0)
 }
 
 #[tokio::test]
@@ -102,13 +124,34 @@ async fn calls_at_the_wrong_place_are_refused() {
     let create = "select pulso.create_rollup('public.r', 'select k, count(*) from t group by k'";
     expect(&client, &format!("{create}, false)"), "0A000", "with_data", "create_rollup(name, query)").await;
     expect(&client, "select pulso.create_rollup('a.b.c', 'select 1')", "42602", "a.b.c", "schema.name").await;
-    expect(&client, &format!("begin isolation level repeatable read; {create})"), "25001", "isolation level", "READ COMMITTED").await;
+    expect(
+        &client,
+        &format!("begin isolation level repeatable read; {create})"),
+        "25001",
+        "isolation level",
+        "READ COMMITTED",
+    )
+    .await;
     client.batch_execute("rollback").await.unwrap();
-    expect(&client, "select pulso.create_rollup('public.t', 'select k, count(*) from t group by k')", "42P07", "exists already", "another name").await;
+    expect(
+        &client,
+        "select pulso.create_rollup('public.t', 'select k, count(*) from t group by k')",
+        "42P07",
+        "exists already",
+        "another name",
+    )
+    .await;
     expect(&client, "select pulso.drop_rollup('public.none')", "42P01", "public.none", "pulso.rollups").await;
     expect(&client, "select pulso.verify('public.none')", "42P01", "public.none", "pulso.rollups").await;
     expect(&client, "select pulso.fold('public.none')", "42P01", "public.none", "pulso.rollups").await;
-    expect(&client, "begin isolation level serializable; select pulso.fold()", "25001", "isolation level", "READ COMMITTED").await;
+    expect(
+        &client,
+        "begin isolation level serializable; select pulso.fold()",
+        "25001",
+        "isolation level",
+        "READ COMMITTED",
+    )
+    .await;
     client.batch_execute("rollback").await.unwrap();
     expect(&client, "create temporary table z (k int); select pulso.create_rollup('public.r', 'select k, count(*) from z group by k')", "0A000", "temporary table", "permanent").await;
 }
@@ -129,12 +172,16 @@ async fn a_role_that_does_not_own_the_table_is_refused_and_one_that_does_is_not(
     let create = "select pulso.create_rollup('public.r', 'select k, count(*) as n from t group by k')";
     expect(&client, &format!("set role engine_stranger; {create}"), "42501", "must own table public.t", "owner").await;
     client.batch_execute(&format!("set role engine_keeper; {create}; reset role")).await.unwrap();
-    expect(&client, "set role engine_stranger; select pulso.drop_rollup('public.r')", "42501", "must own", "owner").await;
+    expect(&client, "set role engine_stranger; select pulso.drop_rollup('public.r')", "42501", "must own", "owner")
+        .await;
     // A cashier with INSERT alone can sell, and sees nothing of the rollup.
     client.batch_execute("reset role; create role engine_cashier; grant insert on t to engine_cashier; set role engine_cashier; insert into t (id, k) values (1, 1)").await.unwrap();
     expect(&client, "select * from public.r", "42501", "permission denied", "").await;
     client.batch_execute("set role engine_keeper").await.unwrap();
     assert_eq!(client.query_one("select n from public.r", &[]).await.unwrap().get::<_, i64>(0), 1);
-    client.batch_execute("select pulso.fold('public.r'); select pulso.drop_rollup('public.r'); reset role").await.unwrap();
+    client
+        .batch_execute("select pulso.fold('public.r'); select pulso.drop_rollup('public.r'); reset role")
+        .await
+        .unwrap();
     client.batch_execute("drop owned by engine_keeper, engine_stranger, engine_cashier cascade; drop role engine_keeper, engine_stranger, engine_cashier").await.unwrap();
 }

@@ -40,7 +40,9 @@ async fn columns_and_types_are_those_of_the_query() {
     let (_db, client) = table().await;
     let wanted = client.prepare(QUERY).await.unwrap();
     let got = client.prepare("select * from public.r").await.unwrap();
-    let describe = |s: &tokio_postgres::Statement| s.columns().iter().map(|c| (c.name().to_owned(), c.type_().clone())).collect::<Vec<_>>();
+    let describe = |s: &tokio_postgres::Statement| {
+        s.columns().iter().map(|c| (c.name().to_owned(), c.type_().clone())).collect::<Vec<_>>()
+    };
     assert_eq!(describe(&got), describe(&wanted));
 }
 
@@ -168,7 +170,10 @@ async fn savepoints_and_own_uncommitted_changes() {
 async fn a_savepoint_rolled_back_does_not_free_the_generation() {
     let (db, writer) = table().await;
     let folder = db.connect().await;
-    writer.batch_execute("begin; savepoint a; insert into t values (50, 5, 'a', 1, 1, 1); rollback to a").await.unwrap();
+    writer
+        .batch_execute("begin; savepoint a; insert into t values (50, 5, 'a', 1, 1, 1); rollback to a")
+        .await
+        .unwrap();
     // Something for the folder to do, so that it moves on.
     folder.batch_execute("insert into t values (51, 5, 'a', 1, 1, 1); select pulso.fold()").await.unwrap();
     writer.batch_execute("insert into t values (52, 5, 'a', 1, 1, 1); commit").await.unwrap();
@@ -197,7 +202,10 @@ async fn a_transaction_that_folds_and_goes_on_writing_loses_nothing() {
 async fn prepared_transactions_hold_their_generation() {
     let (db, client) = table().await;
     let other = db.connect().await;
-    client.batch_execute("begin; insert into t values (70, 7, 'a', 1, 1, 1); prepare transaction 'engine_2pc'").await.unwrap();
+    client
+        .batch_execute("begin; insert into t values (70, 7, 'a', 1, 1, 1); prepare transaction 'engine_2pc'")
+        .await
+        .unwrap();
     other.batch_execute("insert into t values (71, 7, 'a', 1, 1, 1); select pulso.fold()").await.unwrap();
     assert_equal(&other, "public.r", QUERY, "while prepared").await;
     client.batch_execute("insert into t values (72, 7, 'a', 1, 1, 1); select pulso.fold()").await.unwrap();
@@ -214,10 +222,16 @@ async fn prepared_transactions_hold_their_generation() {
 async fn snapshots_older_than_the_rollup_run_its_query() {
     let db = Db::empty().await;
     let (old, new) = (db.connect().await, db.connect().await);
-    new.batch_execute("create extension pulso; create table t (k int, x int); insert into t values (1, 1), (2, 2)").await.unwrap();
+    new.batch_execute("create extension pulso; create table t (k int, x int); insert into t values (1, 1), (2, 2)")
+        .await
+        .unwrap();
     let query = "select k, count(*) as n, sum(x) as s from public.t group by k";
     old.batch_execute("begin isolation level repeatable read; select 1").await.unwrap();
-    new.batch_execute(&format!("select pulso.create_rollup('public.r', $${query}$$); insert into t values (1, 5); select pulso.fold()")).await.unwrap();
+    new.batch_execute(&format!(
+        "select pulso.create_rollup('public.r', $${query}$$); insert into t values (1, 5); select pulso.fold()"
+    ))
+    .await
+    .unwrap();
     assert_eq!(differences(&old, "public.r", query).await, 0, "in the old snapshot");
     // Its own writes are captured although it cannot see the rollup's row in the catalog.
     old.batch_execute("insert into t values (3, 3)").await.unwrap();
@@ -245,7 +259,14 @@ async fn a_query_without_group_by_has_one_row_always() {
     let (_db, client) = table().await;
     let query = "select count(*) as n, sum(x) as s, avg(i) as a from public.t";
     client.batch_execute(&format!("select pulso.create_rollup('public.whole', $${query}$$)")).await.unwrap();
-    for statement in ["select 1", "delete from t", "select pulso.fold()", "insert into t values (90, 1, 'a', 2, 2, 2)", "select pulso.fold()", "truncate t"] {
+    for statement in [
+        "select 1",
+        "delete from t",
+        "select pulso.fold()",
+        "insert into t values (90, 1, 'a', 2, 2, 2)",
+        "select pulso.fold()",
+        "truncate t",
+    ] {
         client.batch_execute(statement).await.unwrap();
         assert_equal(&client, "public.whole", query, &format!("after {statement}")).await;
     }
@@ -269,7 +290,13 @@ async fn hostile_names() {
         .await
         .unwrap();
     let rollup = format!(r#""a"";drop table x;--"."{long}""#);
-    assert_equal(&client, &rollup, r#"select "group", sum("Ñandú ""x""") as "order" from "a"";drop table x;--"."select" group by 1"#, "with hostile names").await;
+    assert_equal(
+        &client,
+        &rollup,
+        r#"select "group", sum("Ñandú ""x""") as "order" from "a"";drop table x;--"."select" group by 1"#,
+        "with hostile names",
+    )
+    .await;
     client.batch_execute(&format!("select pulso.drop_rollup('{rollup}')")).await.unwrap();
 }
 
@@ -306,7 +333,13 @@ async fn expressions_with_functions_of_the_users() {
         ))
         .await
         .unwrap();
-    for statement in ["insert into t select generate_series(1, 50)", "update t set x = x + 10 where x % 2 = 0", "begin; delete from t where x < 20; rollback", "delete from t where x < 20", "select pulso.fold()"] {
+    for statement in [
+        "insert into t select generate_series(1, 50)",
+        "update t set x = x + 10 where x % 2 = 0",
+        "begin; delete from t where x < 20; rollback",
+        "delete from t where x < 20",
+        "select pulso.fold()",
+    ] {
         client.batch_execute(statement).await.unwrap();
         assert_equal(&client, "public.r", query, &format!("after {statement}")).await;
     }
@@ -317,7 +350,9 @@ async fn expressions_with_functions_of_the_users() {
 async fn a_delta_that_cannot_be_folded_turns_the_view_into_its_query() {
     let (_db, client) = table().await;
     client
-        .batch_execute("insert into t select 500, 1, string_agg(md5(i::text), ''), 1, 1, 1 from generate_series(1, 500) i")
+        .batch_execute(
+            "insert into t select 500, 1, string_agg(md5(i::text), ''), 1, 1, 1 from generate_series(1, 500) i",
+        )
         .await
         .unwrap();
     client.execute("select pulso.fold('public.r')", &[]).await.unwrap();

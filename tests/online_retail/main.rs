@@ -2,6 +2,7 @@
 //!
 //! The file and DuckDB's counts are test data beside the repository: `PULSO_SHARED_DATA`, or ../shared/data.
 //! `PULSO_TEST_SEED` repeats a run.
+#![allow(clippy::unwrap_used, clippy::expect_used)]
 
 #[path = "../common/mod.rs"]
 mod common;

@@ -38,7 +38,10 @@ pub const ENCODED_MAX: usize = 4 + 4 + 2 * DIGITS_MAX;
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Decimal {
     /// `unscaled / 10^scale`, printed with `scale` decimals.
-    Finite { unscaled: i128, scale: u16 },
+    Finite {
+        unscaled: i128,
+        scale: u16,
+    },
     NaN,
     PositiveInfinity,
     NegativeInfinity,
@@ -180,7 +183,11 @@ mod tests {
 
     #[test]
     fn specials_and_garbage_are_told_apart() {
-        for (header, expected) in [(NAN, Decimal::NaN), (POSITIVE_INFINITY, Decimal::PositiveInfinity), (NEGATIVE_INFINITY, Decimal::NegativeInfinity)] {
+        for (header, expected) in [
+            (NAN, Decimal::NaN),
+            (POSITIVE_INFINITY, Decimal::PositiveInfinity),
+            (NEGATIVE_INFINITY, Decimal::NegativeInfinity),
+        ] {
             assert_eq!(Decimal::decode(&header.to_ne_bytes()), expected);
         }
         assert_eq!(Decimal::decode(&[]), Decimal::Wide);

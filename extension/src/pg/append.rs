@@ -50,7 +50,14 @@ pub fn append(table: pg_sys::Oid, rows: &mut [Row]) {
                     slot
                 })
                 .collect();
-            pg_sys::heap_multi_insert(relation, slots.as_mut_ptr(), slots.len() as i32, command, 0, std::ptr::null_mut());
+            pg_sys::heap_multi_insert(
+                relation,
+                slots.as_mut_ptr(),
+                slots.len() as i32,
+                command,
+                0,
+                std::ptr::null_mut(),
+            );
             for (slot, tuple) in slots.into_iter().zip(&mut tuples) {
                 (**tuple).t_self = (*slot).tts_tid;
                 pg_sys::ExecDropSingleTupleTableSlot(slot);
@@ -70,7 +77,10 @@ unsafe fn index(relation: pg_sys::Relation, rows: &[Row], tuples: &[pg_sys::Heap
             let info = pg_sys::BuildIndexInfo(index);
             let columns = &(&(*info).ii_IndexAttrNumbers)[..(*info).ii_NumIndexAttrs as usize];
             if (*info).ii_Unique || !(*info).ii_Predicate.is_null() || columns.iter().any(|column| *column <= 0) {
-                error!("pulso: index {} on a table of Pulso's is not one that writers can maintain; drop it", name_of(index));
+                error!(
+                    "pulso: index {} on a table of Pulso's is not one that writers can maintain; drop it",
+                    name_of(index)
+                );
             }
             for (row, tuple) in rows.iter().zip(tuples) {
                 let mut values: Vec<_> = columns.iter().map(|column| row.values[*column as usize - 1]).collect();

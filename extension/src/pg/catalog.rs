@@ -51,14 +51,8 @@ pub fn rollups() -> Vec<Rollup> {
     unsafe {
         let table = pg_sys::table_open(catalog, pg_sys::AccessShareLock as i32);
         let descriptor = (*table).rd_att;
-        let scan = pg_sys::systable_beginscan(
-            table,
-            pg_sys::InvalidOid,
-            false,
-            std::ptr::null_mut(),
-            0,
-            std::ptr::null_mut(),
-        );
+        let scan =
+            pg_sys::systable_beginscan(table, pg_sys::InvalidOid, false, std::ptr::null_mut(), 0, std::ptr::null_mut());
         loop {
             let tuple = pg_sys::systable_getnext(scan);
             if tuple.is_null() {

@@ -53,8 +53,11 @@ impl Projector {
             let filter = definition.filter.map_or(std::ptr::null_mut(), |filter| {
                 pg_sys::ExecInitQual(pg_sys::make_ands_implicit(plan(filter)), std::ptr::null_mut())
             });
-            let expressions =
-                definition.keys.iter().map(|key| key.expression).chain(definition.arguments.iter().map(|a| a.expression));
+            let expressions = definition
+                .keys
+                .iter()
+                .map(|key| key.expression)
+                .chain(definition.arguments.iter().map(|a| a.expression));
             let mut targets = PgList::<pg_sys::TargetEntry>::new();
             for expression in expressions {
                 let number = targets.len() as i16 + 1;

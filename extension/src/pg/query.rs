@@ -97,9 +97,8 @@ impl Expression {
     /// Whether a whole row or a system column is read anywhere in it.
     fn reads_more_than_columns(self) -> bool {
         // SAFETY: a live expression; the tag tells its type.
-        let is_system = unsafe {
-            (*self.0).type_ == pg_sys::NodeTag::T_Var && (*self.0.cast::<pg_sys::Var>()).varattno <= 0
-        };
+        let is_system =
+            unsafe { (*self.0).type_ == pg_sys::NodeTag::T_Var && (*self.0.cast::<pg_sys::Var>()).varattno <= 0 };
         is_system || first_child(self, Self::reads_more_than_columns).is_some()
     }
 
@@ -149,7 +148,10 @@ impl Expression {
         use pg_sys::NodeTag::{T_CaseExpr, T_CoalesceExpr, T_Const, T_FuncExpr, T_OpExpr};
         let never = |list: *mut pg_sys::List| {
             // SAFETY: a list of live expressions.
-            unsafe { PgList::<pg_sys::Node>::from_pg(list) }.iter_ptr().map(|node| Self(node).is_never_null()).collect::<Vec<_>>()
+            unsafe { PgList::<pg_sys::Node>::from_pg(list) }
+                .iter_ptr()
+                .map(|node| Self(node).is_never_null())
+                .collect::<Vec<_>>()
         };
         let all = |list| never(list).into_iter().all(|yes| yes);
         // SAFETY: a live expression, cast by its tag.
@@ -201,8 +203,16 @@ fn is_ours(function: pg_sys::Oid) -> bool {
 
 /// Whether a function of Postgres's own gives a finite numeric that is not NULL, or an error, for such arguments.
 fn keeps_finite(function: pg_sys::Oid) -> bool {
-    const NAMES: [&CStr; 8] =
-        [c"numeric_add", c"numeric_sub", c"numeric_mul", c"numeric_uminus", c"numeric_abs", c"numeric", c"round", c"abs"];
+    const NAMES: [&CStr; 8] = [
+        c"numeric_add",
+        c"numeric_sub",
+        c"numeric_mul",
+        c"numeric_uminus",
+        c"numeric_abs",
+        c"numeric",
+        c"round",
+        c"abs",
+    ];
     // SAFETY: a syscache look-up; an unknown function gives a NULL name.
     unsafe {
         let name = pg_sys::get_func_name(function);
@@ -269,13 +279,8 @@ pub fn single_select(text: &str) -> Result<String, Refusal> {
 unsafe fn refuse_temporary(statement: *mut pg_sys::RawStmt, text: &CStr) -> Result<(), Refusal> {
     // SAFETY: a statement just parsed from the text; analysis raises errors of its own.
     unsafe {
-        let query = pg_sys::parse_analyze_fixedparams(
-            statement,
-            text.as_ptr(),
-            std::ptr::null(),
-            0,
-            std::ptr::null_mut(),
-        );
+        let query =
+            pg_sys::parse_analyze_fixedparams(statement, text.as_ptr(), std::ptr::null(), 0, std::ptr::null_mut());
         for entry in PgList::<pg_sys::RangeTblEntry>::from_pg((*query).rtable).iter_ptr() {
             let is_table = (*entry).rtekind == pg_sys::RTEKind::RTE_RELATION;
             if is_table && pg_sys::get_rel_persistence((*entry).relid) as u8 == pg_sys::RELPERSISTENCE_TEMP {
@@ -318,13 +323,25 @@ pub fn read(view: pg_sys::Oid) -> Result<Definition, Refusal> {
 fn refuse_constructs(query: &pg_sys::Query) -> Result<(), Refusal> {
     let refused: [(bool, &str, &str); 12] = [
         (!query.cteList.is_null(), "a WITH clause", "Write the query over the table itself."),
-        (!query.setOperations.is_null(), "UNION, INTERSECT or EXCEPT", "Make a rollup of each part and combine them in a view."),
+        (
+            !query.setOperations.is_null(),
+            "UNION, INTERSECT or EXCEPT",
+            "Make a rollup of each part and combine them in a view.",
+        ),
         (!query.distinctClause.is_null(), "DISTINCT", "GROUP BY gives each group once already."),
         (query.hasWindowFuncs, "window functions", "Use them in a view over the rollup."),
-        (!query.groupingSets.is_null(), "GROUPING SETS, ROLLUP or CUBE", "Make a rollup of the finest grouping and group further in a view over it."),
+        (
+            !query.groupingSets.is_null(),
+            "GROUPING SETS, ROLLUP or CUBE",
+            "Make a rollup of the finest grouping and group further in a view over it.",
+        ),
         (!query.havingQual.is_null(), "HAVING", "Filter in the query that reads the rollup."),
         (!query.sortClause.is_null(), "ORDER BY", "Order in the query that reads the rollup."),
-        (!query.limitCount.is_null() || !query.limitOffset.is_null(), "LIMIT or OFFSET", "Limit in the query that reads the rollup."),
+        (
+            !query.limitCount.is_null() || !query.limitOffset.is_null(),
+            "LIMIT or OFFSET",
+            "Limit in the query that reads the rollup.",
+        ),
         (!query.rowMarks.is_null(), "FOR UPDATE or FOR SHARE", "Leave it out: a rollup takes the locks that it needs."),
         (query.hasTargetSRFs, "a set-returning function", "A row of the table must count in exactly one group."),
         (query.hasSubLinks, "a subquery", "Only the columns of the table itself can be used."),
@@ -344,7 +361,10 @@ unsafe fn only_table(query: &pg_sys::Query) -> Result<(pg_sys::Oid, i32), Refusa
         let from = PgList::<pg_sys::Node>::from_pg((*query.jointree).fromlist);
         let item = match (from.len(), from.get_ptr(0)) {
             (0, _) | (_, None) => {
-                return Err(Refusal::Construct { construct: "no table", hint: "Write FROM and the table whose rows are counted." });
+                return Err(Refusal::Construct {
+                    construct: "no table",
+                    hint: "Write FROM and the table whose rows are counted.",
+                });
             }
             (1, Some(item)) => item,
             _ => return Err(Refusal::Construct { construct: "a join", hint: JOIN_HINT }),
@@ -383,7 +403,9 @@ unsafe fn define(query: &pg_sys::Query, source: pg_sys::Oid) -> Result<Definitio
         let targets = PgList::<pg_sys::TargetEntry>::from_pg(query.targetList);
         let mut references = Vec::new();
         for clause in PgList::<pg_sys::SortGroupClause>::from_pg(query.groupClause).iter_ptr() {
-            let Some(target) = targets.iter_ptr().find(|t| (**t).ressortgroupref == (*clause).tleSortGroupRef) else { continue };
+            let Some(target) = targets.iter_ptr().find(|t| (**t).ressortgroupref == (*clause).tleSortGroupRef) else {
+                continue;
+            };
             let expression = Expression((*target).expr.cast());
             references.push((*clause).tleSortGroupRef);
             definition.keys.push(key(expression, (*clause).sortop, source)?);
@@ -467,7 +489,8 @@ fn aggregate(call: &pg_sys::Aggref, definition: &mut Definition) -> Result<Shown
         let name = pg_sys::get_func_name(call.aggfnoid);
         let built_in = pg_sys::get_func_namespace(call.aggfnoid).to_u32() == pg_sys::PG_CATALOG_NAMESPACE;
         let name = if name.is_null() || !built_in { "" } else { CStr::from_ptr(name).to_str().unwrap_or_default() };
-        let argument = PgList::<pg_sys::TargetEntry>::from_pg(call.args).get_ptr(0).map(|t| Expression((*t).expr.cast()));
+        let argument =
+            PgList::<pg_sys::TargetEntry>::from_pg(call.args).get_ptr(0).map(|t| Expression((*t).expr.cast()));
         if let Some(argument) = argument {
             check(argument, source)?;
         }
@@ -484,7 +507,9 @@ fn aggregate(call: &pg_sys::Aggref, definition: &mut Definition) -> Result<Shown
                     pg_sys::NUMERICOID if argument.is_finite() => Parts::FiniteSum,
                     pg_sys::NUMERICOID => Parts::NumericSum,
                     pg_sys::FLOAT4OID | pg_sys::FLOAT8OID => {
-                        return refuse("Additions of floating-point numbers cannot be undone: cast the argument to numeric.");
+                        return refuse(
+                            "Additions of floating-point numbers cannot be undone: cast the argument to numeric.",
+                        );
                     }
                     _ => return refuse("Only integers and numeric are added up."),
                 };
@@ -540,12 +565,8 @@ fn when(filter: *mut pg_sys::Expr, expression: Expression) -> Expression {
         (*case).casecollid = pg_sys::exprCollation(expression.0);
         (*case).args = pg_sys::lappend(std::ptr::null_mut(), branch.cast());
         (*case).location = -1;
-        (*case).defresult = pg_sys::makeNullConst(
-            (*case).casetype,
-            pg_sys::exprTypmod(expression.0),
-            (*case).casecollid,
-        )
-        .cast();
+        (*case).defresult =
+            pg_sys::makeNullConst((*case).casetype, pg_sys::exprTypmod(expression.0), (*case).casecollid).cast();
         Expression(case.cast())
     }
 }

@@ -64,7 +64,8 @@ impl TriggerCall {
         unsafe {
             pg_sys::tuplestore_select_read_pointer(store, 0);
             pg_sys::tuplestore_rescan(store);
-            let slot = pg_sys::MakeSingleTupleTableSlot((*(*self.data).tg_relation).rd_att, &pg_sys::TTSOpsMinimalTuple);
+            let slot =
+                pg_sys::MakeSingleTupleTableSlot((*(*self.data).tg_relation).rd_att, &pg_sys::TTSOpsMinimalTuple);
             while pg_sys::tuplestore_gettupleslot(store, true, false, slot) {
                 f(slot);
             }

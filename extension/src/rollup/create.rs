@@ -40,10 +40,12 @@ fn create(name: &str, text: &str, with_data: bool) -> Result<(), Refusal> {
 
     let id: i32 = {
         let _role = AsRole::become_role(owner);
-        session::one("select pg_catalog.nextval('pulso.rollup_id_seq')::int", &[]).unwrap_or_else(|| error!("no id for the rollup"))
+        session::one("select pg_catalog.nextval('pulso.rollup_id_seq')::int", &[])
+            .unwrap_or_else(|| error!("no id for the rollup"))
     };
     let stem = stem(&relation);
-    let inner = |schema: &str, suffix: &str| quote_qualified_identifier(schema, format!("{stem}_{id}_{suffix}").as_str());
+    let inner =
+        |schema: &str, suffix: &str| quote_qualified_identifier(schema, format!("{stem}_{id}_{suffix}").as_str());
     let names = Names {
         view,
         definition: inner("pulso", "query"),
@@ -133,7 +135,8 @@ fn drop(name: &str) -> Result<(), Refusal> {
 /// Schema and name of the view to make.
 fn target(name: &str) -> Result<(String, String), Refusal> {
     let bad = || Refusal::BadName { name: name.to_owned() };
-    let parts: Vec<String> = session::one("select pg_catalog.parse_ident($1)", &[arg(name.to_owned())]).ok_or_else(bad)?;
+    let parts: Vec<String> =
+        session::one("select pg_catalog.parse_ident($1)", &[arg(name.to_owned())]).ok_or_else(bad)?;
     match parts.as_slice() {
         [relation] => {
             let schema: Option<String> = session::one("select pg_catalog.current_schema()::text", &[]);
@@ -192,10 +195,18 @@ fn refuse_source(definition: &Definition, source: &str) -> Result<(), Refusal> {
     let (what, hint) = match obstacle.as_str() {
         "system" => ("system table", "Only the tables of an application can be rolled up."),
         "view" => ("view", "Name the table under it."),
-        "foreign" => ("foreign table", "Its changes cannot be seen from here; make the rollup on the server that holds it."),
+        "foreign" => {
+            ("foreign table", "Its changes cannot be seen from here; make the rollup on the server that holds it.")
+        }
         "partitioned" => ("partitioned table or partition", "This version maintains rollups of plain tables only."),
-        "unlogged" => ("unlogged table", "A crash would empty the table and not the rollup; use `alter table … set logged` first."),
-        "row security" => ("table with row security", "The rollup would show every row to whoever may read it; this version refuses that."),
+        "unlogged" => (
+            "unlogged table",
+            "A crash would empty the table and not the rollup; use `alter table … set logged` first.",
+        ),
+        "row security" => (
+            "table with row security",
+            "The rollup would show every row to whoever may read it; this version refuses that.",
+        ),
         "inherited" => ("table with inheritance", "This version maintains rollups of plain tables only."),
         _ => ("hypertable", "This version maintains rollups of plain tables only."),
     };
@@ -220,7 +231,9 @@ fn create_triggers(definition: &Definition, source: &str) {
             _ => ("before", ""),
         };
         session::run(
-            &format!("create trigger pulso_{event} {when} {event} on {source} {rows} for each statement execute function pulso.capture()"),
+            &format!(
+                "create trigger pulso_{event} {when} {event} on {source} {rows} for each statement execute function pulso.capture()"
+            ),
             &[],
         );
     }

@@ -45,11 +45,12 @@ fn fold_rollup(id: i32, wait: bool) -> i64 {
     let folded = {
         let _role = AsRole::become_role(rollup.owner);
         let types = [PgBuiltInOids::INT8OID.oid(), PgBuiltInOids::INT8ARRAYOID.oid()];
-        let (folded, empty) = planned(&statements.fold, &types, &[arg(horizon.through + 1), arg(open.clone())], |rows| {
-            let row = rows.first();
-            let empty: Option<Vec<pg_sys::ItemPointerData>> = row.get(2).ok().flatten();
-            (row.get::<i64>(1).ok().flatten().unwrap_or(0), empty)
-        });
+        let (folded, empty) =
+            planned(&statements.fold, &types, &[arg(horizon.through + 1), arg(open.clone())], |rows| {
+                let row = rows.first();
+                let empty: Option<Vec<pg_sys::ItemPointerData>> = row.get(2).ok().flatten();
+                (row.get::<i64>(1).ok().flatten().unwrap_or(0), empty)
+            });
         if let Some(places) = empty {
             session::run(&statements.remove, &[arg(places)]);
         }

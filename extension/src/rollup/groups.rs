@@ -179,6 +179,10 @@ impl<'a> Groups<'a> {
     /// A delta for each group that has changed.
     pub fn into_rows(self, generation: i64) -> Vec<Row> {
         let shape = self.shape;
-        self.groups.into_iter().filter(|group| !group.is_unchanged()).map(|group| group.into_row(generation, shape)).collect()
+        self.groups
+            .into_iter()
+            .filter(|group| !group.is_unchanged())
+            .map(|group| group.into_row(generation, shape))
+            .collect()
     }
 }

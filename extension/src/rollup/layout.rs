@@ -43,8 +43,12 @@ pub fn additives(definition: &Definition) -> Vec<(String, Additive, String)> {
         }
         match argument.parts {
             Parts::Present => {}
-            Parts::SmallSum => columns.push((format!("s{i}"), Additive::Bigint, format!("coalesce(pg_catalog.sum(x{i}), 0)"))),
-            Parts::BigSum | Parts::FiniteSum => columns.push((format!("s{i}"), Additive::Numeric, format!("coalesce(pg_catalog.sum(x{i}), 0)"))),
+            Parts::SmallSum => {
+                columns.push((format!("s{i}"), Additive::Bigint, format!("coalesce(pg_catalog.sum(x{i}), 0)")))
+            }
+            Parts::BigSum | Parts::FiniteSum => {
+                columns.push((format!("s{i}"), Additive::Numeric, format!("coalesce(pg_catalog.sum(x{i}), 0)")))
+            }
             Parts::NumericSum => {
                 let finite = format!("x{i} not in ('NaN', 'Infinity', '-Infinity')");
                 columns.push((

@@ -61,11 +61,15 @@ impl<'a> Sql<'a> {
         let keys = joined(&self.definition.keys.iter().zip(&self.keys).collect::<Vec<_>>(), "", |(key, name)| {
             format!("{name} {}, ", key.type_sql)
         });
-        let counted = joined(&self.additives, ", ", |(name, kind, _)| format!("{name} {} not null default 0", kind.sql()));
+        let counted =
+            joined(&self.additives, ", ", |(name, kind, _)| format!("{name} {} not null default 0", kind.sql()));
         vec![
             // Hot groups are updated at each fold: room on the page keeps those updates off the index.
             format!("create table {base} ({keys}{counted}) using heap with (fillfactor = 50)"),
-            format!("create unique index on {base} ({}) nulls not distinct", if self.keys.is_empty() { "(true)".to_owned() } else { self.keys.join(", ") }),
+            format!(
+                "create unique index on {base} ({}) nulls not distinct",
+                if self.keys.is_empty() { "(true)".to_owned() } else { self.keys.join(", ") }
+            ),
             // Rows come and go all the time, so vacuum by their number and not by a share of a table that is empty at rest.
             format!(
                 "create table {delta} (gen pg_catalog.int8 not null, {keys}{counted}) using heap with (
@@ -75,20 +79,35 @@ impl<'a> Sql<'a> {
             ),
             format!("create index on {delta} (gen)"),
             format!("comment on table {base} is 'Folded groups of a rollup of Pulso. Never write to it.'"),
-            format!("comment on table {delta} is 'Unfolded changes of a rollup of Pulso. Never write to it, nor index it.'"),
+            format!(
+                "comment on table {delta} is 'Unfolded changes of a rollup of Pulso. Never write to it, nor index it.'"
+            ),
         ]
     }
 
     /// The groups of the source, in the layout of the base.
     fn accumulate(&self) -> String {
         let source = self.definition.source;
-        let keys = self.definition.keys.iter().zip(&self.keys).map(|(key, name)| format!("{} as {name}", key.expression.sql(source)));
-        let arguments =
-            self.definition.arguments.iter().enumerate().map(|(i, a)| format!("{} as x{}", a.expression.sql(source), i + 1));
+        let keys = self
+            .definition
+            .keys
+            .iter()
+            .zip(&self.keys)
+            .map(|(key, name)| format!("{} as {name}", key.expression.sql(source)));
+        let arguments = self
+            .definition
+            .arguments
+            .iter()
+            .enumerate()
+            .map(|(i, a)| format!("{} as x{}", a.expression.sql(source), i + 1));
         let inner = keys.chain(arguments).collect::<Vec<_>>().join(", ");
         let filter = self.definition.filter.map(|f| format!(" where {}", f.sql(source))).unwrap_or_default();
-        let outer: Vec<String> =
-            self.keys.iter().cloned().chain(self.additives.iter().map(|(name, _, sum)| format!("{sum} as {name}"))).collect();
+        let outer: Vec<String> = self
+            .keys
+            .iter()
+            .cloned()
+            .chain(self.additives.iter().map(|(name, _, sum)| format!("{sum} as {name}")))
+            .collect();
         format!(
             "select {} from (select {inner} from only {}{filter}) as q{}",
             outer.join(", "),
@@ -99,12 +118,18 @@ impl<'a> Sql<'a> {
 
     pub fn fill(&self) -> String {
         let having = if self.keys.is_empty() { " where n <> 0" } else { "" };
-        format!("insert into {} ({cols}) select {cols} from ({}) as a{having}", self.names.base, self.accumulate(), cols = self.columns())
+        format!(
+            "insert into {} ({cols}) select {cols} from ({}) as a{having}",
+            self.names.base,
+            self.accumulate(),
+            cols = self.columns()
+        )
     }
 
     /// Takes every row of the source away again. $1: generation.
     pub fn negate(&self) -> String {
-        let values: Vec<String> = self.keys.iter().cloned().chain(self.additives.iter().map(|(name, ..)| format!("-{name}"))).collect();
+        let values: Vec<String> =
+            self.keys.iter().cloned().chain(self.additives.iter().map(|(name, ..)| format!("-{name}"))).collect();
         format!(
             "insert into {} (gen, {}) select $1, {} from ({}) as a where n <> 0",
             self.names.delta,
@@ -120,7 +145,11 @@ impl<'a> Sql<'a> {
 
     /// True for deltas that are not folded in the reader's snapshot; an index on gen answers it.
     fn pending(&self) -> String {
-        format!("(gen > {} or gen = any ({}::pg_catalog.int8[]))", self.state("folded_through"), self.state("open_generations"))
+        format!(
+            "(gen > {} or gen = any ({}::pg_catalog.int8[]))",
+            self.state("folded_through"),
+            self.state("open_generations")
+        )
     }
 
     /// Base and pending deltas, grouped; what has become empty is left out.
@@ -178,7 +207,9 @@ impl<'a> Sql<'a> {
             Shown::Rows => "m.n".to_owned(),
             Shown::Present(i) => present(i),
             Shown::Sum(i) => sum(i),
-            Shown::Average(i) => format!("({})::pg_catalog.\"numeric\" / nullif({}, 0)::pg_catalog.\"numeric\"", sum(i), present(i)),
+            Shown::Average(i) => {
+                format!("({})::pg_catalog.\"numeric\" / nullif({}, 0)::pg_catalog.\"numeric\"", sum(i), present(i))
+            }
         }
     }
 
@@ -192,7 +223,9 @@ impl<'a> Sql<'a> {
         let Names { base, delta, .. } = &self.names;
         let columns = self.columns();
         let keys = joined(&self.keys, "", |key| format!("{key}, "));
-        let sums = joined(&self.additives, ", ", |(name, kind, _)| format!("pg_catalog.sum({name})::{} as {name}", kind.sql()));
+        let sums = joined(&self.additives, ", ", |(name, kind, _)| {
+            format!("pg_catalog.sum({name})::{} as {name}", kind.sql())
+        });
         let added = joined(&self.additives, ", ", |(name, ..)| format!("{name} = b.{name} + excluded.{name}"));
         let order = if self.keys.is_empty() { String::new() } else { format!(" order by {}", self.keys.join(", ")) };
         format!(
