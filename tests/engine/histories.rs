@@ -117,7 +117,7 @@ impl History {
             }
             80..82 => "truncate h".into(),
             82..84 => format!(
-                "with gone as (delete from h where {ids} returning *) insert into h select id + 1000000 * (1 + (random() * 1000)::int), k, name, x, i, b, at, keep, j from gone on conflict do nothing"
+                "with gone as (delete from h where {ids} returning *) insert into h select id % 1000000 + 1000000 * (1 + (random() * 1000)::int), k, name, x, i, b, at, keep, j from gone on conflict do nothing"
             ),
             84..90 => match self.depth {
                 None => {

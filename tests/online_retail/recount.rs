@@ -27,7 +27,7 @@ const RECOUNTS: [(&str, &str, &str); 6] = [
         "analytics.sales_hourly",
         "store_id, hour, sales_count, returns_count, items, gross_bs, gross_usd, net_bs, net_usd, total_bs, total_usd",
         "select store_id, date_trunc('hour', at), count(*) filter (where kind = 'sale'), count(*) filter (where kind = 'return'), sum(items),
-                sum(gross_bs) filter (where kind = 'sale'), sum(gross_usd) filter (where kind = 'sale'),
+                coalesce(sum(gross_bs) filter (where kind = 'sale'), 0), coalesce(sum(gross_usd) filter (where kind = 'sale'), 0),
                 sum(gross_bs - discount_bs), sum(gross_usd - discount_usd), sum(total_bs), sum(total_usd)
            from counted group by 1, 2",
     ),
@@ -36,9 +36,9 @@ const RECOUNTS: [(&str, &str, &str); 6] = [
         "store_id, sale_date, sales_count, returns_count, items, items_sold, gross_bs, gross_usd, discounts_bs, discounts_usd,
          returns_bs, returns_usd, tax_bs, tax_usd, total_bs, total_usd",
         "select store_id, at::date, count(*) filter (where kind = 'sale'), count(*) filter (where kind = 'return'), sum(items),
-                sum(items) filter (where kind = 'sale'), sum(gross_bs) filter (where kind = 'sale'), sum(gross_usd) filter (where kind = 'sale'),
-                sum(discount_bs) filter (where kind = 'sale'), sum(discount_usd) filter (where kind = 'sale'),
-                sum(discount_bs - gross_bs) filter (where kind = 'return'), sum(discount_usd - gross_usd) filter (where kind = 'return'),
+                coalesce(sum(items) filter (where kind = 'sale'), 0), coalesce(sum(gross_bs) filter (where kind = 'sale'), 0), coalesce(sum(gross_usd) filter (where kind = 'sale'), 0),
+                coalesce(sum(discount_bs) filter (where kind = 'sale'), 0), coalesce(sum(discount_usd) filter (where kind = 'sale'), 0),
+                coalesce(sum(discount_bs - gross_bs) filter (where kind = 'return'), 0), coalesce(sum(discount_usd - gross_usd) filter (where kind = 'return'), 0),
                 sum(tax_bs), sum(tax_usd), sum(total_bs), sum(total_usd)
            from counted group by 1, 2",
     ),
