@@ -3,7 +3,7 @@
 use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 
 static FOLD: GucSetting<bool> = GucSetting::<bool>::new(true);
-static FOLD_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(200);
+static FOLD_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(500);
 
 pub fn define() {
     GucRegistry::define_bool_guc(

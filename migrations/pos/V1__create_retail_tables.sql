@@ -90,7 +90,7 @@ comment on column public.sales.local_time is 'sold_at by the shop''s clock, froz
 comment on column public.sales.business_date is 'The business day of the sale by the shop''s clock and day_start, frozen when written (trigger sales_clock).';
 comment on column public.sales.rate is 'Bolívares for one US dollar at the time of the sale, frozen. A sale without a rate is refused.';
 comment on column public.sales.totals is 'Amounts as JSON numbers: gross_bs, gross_usd, discount_bs, discount_usd, tax_bs, tax_usd, total_bs, total_usd, items (units sold). Negative on returns.';
-comment on column public.sales.payment is 'method: the single tender used, or mixed; tenders: [{method, currency, amount, amount_bs, amount_usd}]; change: {currency, amount} or absent.';
+comment on column public.sales.payment is 'method: the single tender used, or mixed; tenders: [{method, currency, amount, amount_bs, amount_usd}]; change: {currency, amount} or absent; refund_of: the number of the sale that a return gives back, or absent.';
 
 create table public.sale_items (
   id uuid primary key default gen_random_uuid(),

@@ -138,6 +138,8 @@ pub async fn start(home: &Home, install: &Installation) -> Result<(), Failure> {
     // Relative to the home: pg_ctl hands these to a shell, which would take a `$` or a `"` in a path for its own.
     command.args(["--pgdata", "pgdata", "--log", "server.log"]);
     command.args(["--silent", "--wait", "--timeout", &START_PATIENCE.as_secs().to_string(), "start"]);
+    // The extension is Rust as well: a developer's setting would put backtraces into the details of SQL errors.
+    command.env_remove("RUST_BACKTRACE");
     // Not the terminal's group: Ctrl-C during the start must not kill the server half-way.
     std::os::unix::process::CommandExt::process_group(&mut command, 0);
     let output = output(command, "pg_ctl").await.map_err(Failure::Other)?;
