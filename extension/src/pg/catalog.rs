@@ -39,6 +39,31 @@ pub fn generation_sequence() -> pg_sys::Oid {
     sequence
 }
 
+/// Calls `f` with each row that is committed now, and the table's row type; the row is gone when `f` returns.
+pub fn scan(table: pg_sys::Oid, mut f: impl FnMut(pg_sys::HeapTuple, pg_sys::TupleDesc)) {
+    // SAFETY: the table is held open during the scan; a NULL snapshot makes systable_beginscan take a fresh one.
+    unsafe {
+        let relation = pg_sys::table_open(table, pg_sys::AccessShareLock as i32);
+        let scan = pg_sys::systable_beginscan(
+            relation,
+            pg_sys::InvalidOid,
+            false,
+            std::ptr::null_mut(),
+            0,
+            std::ptr::null_mut(),
+        );
+        loop {
+            let tuple = pg_sys::systable_getnext(scan);
+            if tuple.is_null() {
+                break;
+            }
+            f(tuple, (*relation).rd_att);
+        }
+        pg_sys::systable_endscan(scan);
+        pg_sys::table_close(relation, pg_sys::NoLock as i32);
+    }
+}
+
 /// All rollups.
 pub fn rollups() -> Vec<Rollup> {
     let catalog = relation(c"rollup");
@@ -46,36 +71,23 @@ pub fn rollups() -> Vec<Rollup> {
     if catalog == pg_sys::InvalidOid {
         return found;
     }
-    // SAFETY: the table is held open during the scan; a NULL snapshot makes systable_beginscan take a fresh one;
-    // the columns read are NOT NULL and of the types read.
-    unsafe {
-        let table = pg_sys::table_open(catalog, pg_sys::AccessShareLock as i32);
-        let descriptor = (*table).rd_att;
-        let scan =
-            pg_sys::systable_beginscan(table, pg_sys::InvalidOid, false, std::ptr::null_mut(), 0, std::ptr::null_mut());
-        loop {
-            let tuple = pg_sys::systable_getnext(scan);
-            if tuple.is_null() {
-                break;
-            }
-            let value = |column: i32| {
-                let mut null = false;
-                pg_sys::heap_getattr(tuple, column, descriptor, &mut null)
-            };
-            let oid = |column: i32| pg_sys::Oid::from(value(column).value() as u32);
-            found.push(Rollup {
-                id: value(ID).value() as i32,
-                view: oid(VIEW),
-                definition: oid(DEFINITION),
-                source: oid(SOURCE),
-                base: oid(BASE),
-                delta: oid(DELTA),
-                owner: pg_sys::InvalidOid,
-            });
-        }
-        pg_sys::systable_endscan(scan);
-        pg_sys::table_close(table, pg_sys::NoLock as i32);
-    }
+    // SAFETY: the columns read are NOT NULL and of the types read.
+    scan(catalog, |tuple, descriptor| unsafe {
+        let value = |column: i32| {
+            let mut null = false;
+            pg_sys::heap_getattr(tuple, column, descriptor, &mut null)
+        };
+        let oid = |column: i32| pg_sys::Oid::from(value(column).value() as u32);
+        found.push(Rollup {
+            id: value(ID).value() as i32,
+            view: oid(VIEW),
+            definition: oid(DEFINITION),
+            source: oid(SOURCE),
+            base: oid(BASE),
+            delta: oid(DELTA),
+            owner: pg_sys::InvalidOid,
+        });
+    });
     for rollup in &mut found {
         rollup.owner = owner(rollup.delta);
     }

@@ -483,9 +483,7 @@ fn aggregate(call: &pg_sys::Aggref, definition: &mut Definition) -> Result<Shown
         if !call.aggorder.is_null() || !call.aggdirectargs.is_null() || call.aggvariadic {
             return refuse("Only count, sum and avg are maintained, without ORDER BY or WITHIN GROUP.");
         }
-        if let Some(filter) = check(Expression(call.aggfilter.cast()), source)? {
-            debug_assert!(!filter.0.is_null());
-        }
+        check(Expression(call.aggfilter.cast()), source)?;
         let name = pg_sys::get_func_name(call.aggfnoid);
         let built_in = pg_sys::get_func_namespace(call.aggfnoid).to_u32() == pg_sys::PG_CATALOG_NAMESPACE;
         let name = if name.is_null() || !built_in { "" } else { CStr::from_ptr(name).to_str().unwrap_or_default() };

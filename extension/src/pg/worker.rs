@@ -24,24 +24,13 @@ pub fn report_statistics() {
 /// Databases that people connect to. Templates are left alone: CREATE DATABASE needs them free of sessions.
 pub fn databases() -> Vec<pg_sys::Oid> {
     let mut found = Vec::new();
-    // SAFETY: a shared catalog, readable without a database; rows are read while the scan holds them.
-    unsafe {
-        let table = pg_sys::table_open(pg_sys::DatabaseRelationId, pg_sys::AccessShareLock as i32);
-        let scan =
-            pg_sys::systable_beginscan(table, pg_sys::InvalidOid, false, std::ptr::null_mut(), 0, std::ptr::null_mut());
-        loop {
-            let tuple = pg_sys::systable_getnext(scan);
-            if tuple.is_null() {
-                break;
-            }
-            let database = &*pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_database>(tuple);
-            if database.datallowconn && !database.datistemplate {
-                found.push(database.oid);
-            }
+    super::catalog::scan(pg_sys::DatabaseRelationId, |tuple, _| {
+        // SAFETY: a row of pg_database, a shared catalog that is readable without a database.
+        let database = unsafe { &*pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_database>(tuple) };
+        if database.datallowconn && !database.datistemplate {
+            found.push(database.oid);
         }
-        pg_sys::systable_endscan(scan);
-        pg_sys::table_close(table, pg_sys::AccessShareLock as i32);
-    }
+    });
     found
 }
 

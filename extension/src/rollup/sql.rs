@@ -66,10 +66,7 @@ impl<'a> Sql<'a> {
         vec![
             // Hot groups are updated at each fold: room on the page keeps those updates off the index.
             format!("create table {base} ({keys}{counted}) using heap with (fillfactor = 50)"),
-            format!(
-                "create unique index on {base} ({}) nulls not distinct",
-                if self.keys.is_empty() { "(true)".to_owned() } else { self.keys.join(", ") }
-            ),
+            format!("create unique index on {base} ({}) nulls not distinct", self.key_list()),
             // Rows come and go all the time, so vacuum by their number and not by a share of a table that is empty at rest.
             format!(
                 "create table {delta} (gen pg_catalog.int8 not null, {keys}{counted}) using heap with (
