@@ -4,7 +4,7 @@ use crate::common::Db;
 use std::collections::BTreeSet;
 use std::path::Path;
 
-const SCRIPT: &str = include_str!("../../extension/sql/pulso--0.1.0.sql");
+const SCRIPT: &str = include_str!("../../extension/sql/pulso--0.2.0.sql");
 
 fn between<'a>(text: &'a str, before: &str, after: &str) -> Vec<&'a str> {
     text.split(before).skip(1).filter_map(|rest| rest.split(after).next()).collect()

@@ -13,7 +13,7 @@ use utoipa::ToSchema;
 pub struct Health {
     #[schema(examples("up"))]
     status: &'static str,
-    #[schema(examples("0.1.0"))]
+    #[schema(examples("0.2.0"))]
     version: &'static str,
 }
 
