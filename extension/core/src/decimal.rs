@@ -88,17 +88,18 @@ impl Decimal {
         };
         let mut unscaled: i128 = 0;
         for (position, index) in (first..payload.len() / 2).enumerate() {
-            let digit = i128::from(word(payload, index)?);
+            let digit = word(payload, index)?;
             let exponent = DIGIT_WIDTH * (weight - i32::try_from(position).ok()?) + i32::from(scale);
             unscaled = if exponent >= 0 {
-                unscaled.checked_add(digit.checked_mul(power(u16::try_from(exponent).ok()?)?)?)?
+                unscaled.checked_add(i128::from(digit).checked_mul(power(u16::try_from(exponent).ok()?)?)?)?
             } else {
                 // Digits beyond the display scale are zero: a numeric is never more precise than it prints.
-                let divisor = power(u16::try_from(-exponent).ok()?)?;
-                if digit % divisor != 0 {
-                    return None;
+                let divisor = 10u16.checked_pow(u32::try_from(-exponent).ok()?);
+                match divisor {
+                    Some(divisor) if digit % divisor == 0 => unscaled.checked_add(i128::from(digit / divisor))?,
+                    None if digit == 0 => unscaled,
+                    _ => return None,
                 }
-                unscaled.checked_add(digit / divisor)?
             };
         }
         Some(Self::Finite { unscaled: if negative { -unscaled } else { unscaled }, scale })
@@ -118,11 +119,22 @@ pub fn encode(unscaled: i128, scale: u16, buffer: &mut [u8; ENCODED_MAX]) -> Opt
     let mut count = 0;
     if padding > 0 && rest > 0 {
         // The lowest digit holds the last (4 - padding) decimals, shifted up.
-        let low = 10u128.pow(u32::from(4 - padding));
-        digits[0] = u16::try_from((rest % low) * 10u128.pow(u32::from(padding))).ok()?;
-        rest /= low;
+        let low = 10u64.pow(u32::from(4 - padding));
+        let digit;
+        (rest, digit) = match u64::try_from(rest) {
+            Ok(rest) => (u128::from(rest / low), rest % low),
+            Err(_) => (rest / u128::from(low), u64::try_from(rest % u128::from(low)).ok()?),
+        };
+        digits[0] = u16::try_from(digit * 10u64.pow(u32::from(padding))).ok()?;
         count = 1;
     }
+    // Division of 128 bits is slow; amounts of money fit 64.
+    while rest > u128::from(u64::MAX) {
+        *digits.get_mut(count)? = u16::try_from(rest % 10_000).ok()?;
+        rest /= 10_000;
+        count += 1;
+    }
+    let mut rest = u64::try_from(rest).ok()?;
     while rest > 0 {
         *digits.get_mut(count)? = u16::try_from(rest % 10_000).ok()?;
         rest /= 10_000;

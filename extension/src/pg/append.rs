@@ -3,14 +3,26 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-/// One row: values by column, and which are NULL.
+/// Rows of one table: values by column, and which are NULL. Kept between statements for the memory it holds.
 #[derive(Default)]
-pub struct Row {
+pub struct Rows {
+    starts: Vec<usize>,
     values: Vec<pg_sys::Datum>,
     nulls: Vec<bool>,
 }
 
-impl Row {
+impl Rows {
+    pub fn clear(&mut self) {
+        self.starts.clear();
+        self.values.clear();
+        self.nulls.clear();
+    }
+
+    /// Begins a row; what is pushed from now on belongs to it.
+    pub fn begin(&mut self) {
+        self.starts.push(self.values.len());
+    }
+
     pub fn push(&mut self, value: pg_sys::Datum) {
         self.push_nullable(value, false);
     }
@@ -21,83 +33,145 @@ impl Row {
     }
 }
 
-/// Appends `rows` to a heap table whose indexes are plain ones, as Pulso's delta tables are.
-pub fn append(table: pg_sys::Oid, rows: &mut [Row]) {
-    if rows.is_empty() {
-        return;
-    }
-    // SAFETY: the table is held open under the lock of an ordinary INSERT; each row has one value per column (checked);
-    // heap_multi_insert stores the tuples' positions in the slots, from which the index entries are made.
-    unsafe {
-        let relation = pg_sys::table_open(table, pg_sys::RowExclusiveLock as i32);
-        let descriptor = (*relation).rd_att;
-        if rows.iter().any(|row| row.values.len() != (*descriptor).natts as usize) {
-            error!("pulso: table {} does not have the columns that its rollup needs", name_of(relation));
-        }
-        let command = pg_sys::GetCurrentCommandId(true);
-        let mut tuples: Vec<pg_sys::HeapTuple> = rows
-            .iter_mut()
-            .map(|row| pg_sys::heap_form_tuple(descriptor, row.values.as_mut_ptr(), row.nulls.as_mut_ptr()))
-            .collect();
-        if let [tuple] = tuples.as_slice() {
-            pg_sys::heap_insert(relation, *tuple, command, 0, std::ptr::null_mut());
-        } else {
-            let mut slots: Vec<*mut pg_sys::TupleTableSlot> = tuples
-                .iter()
-                .map(|tuple| {
-                    let slot = pg_sys::MakeSingleTupleTableSlot(descriptor, &pg_sys::TTSOpsHeapTuple);
-                    pg_sys::ExecStoreHeapTuple(*tuple, slot, false);
-                    slot
-                })
-                .collect();
-            pg_sys::heap_multi_insert(
-                relation,
-                slots.as_mut_ptr(),
-                slots.len() as i32,
-                command,
-                0,
-                std::ptr::null_mut(),
+/// A heap table whose indexes are plain ones, as Pulso's delta tables are; valid until its relcache entry changes.
+pub struct DeltaTable {
+    table: pg_sys::Oid,
+    /// The memory of the index descriptions.
+    context: pg_sys::MemoryContext,
+    indexes: Vec<Index>,
+}
+
+struct Index {
+    oid: pg_sys::Oid,
+    info: *mut pg_sys::IndexInfo,
+}
+
+impl DeltaTable {
+    pub fn new(table: pg_sys::Oid) -> Self {
+        // SAFETY: relations are held open and locked while they are looked at; index descriptions live in `context`,
+        // which Drop deletes.
+        unsafe {
+            let context = pg_sys::AllocSetContextCreateInternal(
+                pg_sys::TopMemoryContext,
+                c"pulso delta table".as_ptr(),
+                pg_sys::ALLOCSET_SMALL_MINSIZE as usize,
+                pg_sys::ALLOCSET_SMALL_INITSIZE as usize,
+                pg_sys::ALLOCSET_SMALL_MAXSIZE as usize,
             );
-            for (slot, tuple) in slots.into_iter().zip(&mut tuples) {
-                (**tuple).t_self = (*slot).tts_tid;
-                pg_sys::ExecDropSingleTupleTableSlot(slot);
+            let mut delta = Self { table, context, indexes: Vec::new() };
+            let relation = pg_sys::table_open(table, pg_sys::RowExclusiveLock as i32);
+            for oid in pgrx::PgList::<pg_sys::Oid>::from_pg(pg_sys::RelationGetIndexList(relation)).iter_oid() {
+                let index = pg_sys::index_open(oid, pg_sys::RowExclusiveLock as i32);
+                let before = pg_sys::MemoryContextSwitchTo(context);
+                let info = pg_sys::BuildIndexInfo(index);
+                pg_sys::MemoryContextSwitchTo(before);
+                let columns = &(&(*info).ii_IndexAttrNumbers)[..(*info).ii_NumIndexAttrs as usize];
+                if (*info).ii_Unique || !(*info).ii_Predicate.is_null() || columns.iter().any(|column| *column <= 0) {
+                    error!(
+                        "pulso: index {} on a table of Pulso's is not one that writers can maintain; drop it",
+                        name_of(index)
+                    );
+                }
+                delta.indexes.push(Index { oid, info });
+                pg_sys::index_close(index, pg_sys::NoLock as i32);
+            }
+            pg_sys::table_close(relation, pg_sys::NoLock as i32);
+            delta
+        }
+    }
+
+    /// Appends `rows` and their index entries.
+    pub fn append(&self, rows: &mut Rows) {
+        // SAFETY: the table is held open under the lock of an ordinary INSERT; each row has one value per column
+        // (checked); heap_multi_insert stores the tuples' positions in the slots, from which the index entries are made.
+        unsafe {
+            let relation = pg_sys::table_open(self.table, pg_sys::RowExclusiveLock as i32);
+            let descriptor = (*relation).rd_att;
+            let width = (*descriptor).natts as usize;
+            if rows.starts.iter().enumerate().any(|(row, start)| *start != row * width)
+                || rows.values.len() != rows.starts.len() * width
+            {
+                error!("pulso: table {} does not have the columns that its rollup needs", name_of(relation));
+            }
+            let command = pg_sys::GetCurrentCommandId(true);
+            let form = |row: usize| {
+                let (values, nulls) = (rows.values.as_ptr().add(row * width), rows.nulls.as_ptr().add(row * width));
+                pg_sys::heap_form_tuple(descriptor, values.cast_mut(), nulls.cast_mut())
+            };
+            if rows.starts.len() == 1 {
+                let tuple = form(0);
+                pg_sys::heap_insert(relation, tuple, command, 0, std::ptr::null_mut());
+                self.index(relation, rows, width, |_| &raw mut (*tuple).t_self);
+            } else {
+                let mut slots: Vec<*mut pg_sys::TupleTableSlot> = (0..rows.starts.len())
+                    .map(|row| {
+                        let slot = pg_sys::MakeSingleTupleTableSlot(descriptor, &pg_sys::TTSOpsHeapTuple);
+                        pg_sys::ExecStoreHeapTuple(form(row), slot, false);
+                        slot
+                    })
+                    .collect();
+                pg_sys::heap_multi_insert(
+                    relation,
+                    slots.as_mut_ptr(),
+                    slots.len() as i32,
+                    command,
+                    0,
+                    std::ptr::null_mut(),
+                );
+                self.index(relation, rows, width, |row| {
+                    let slot = slots[row];
+                    &raw mut (*slot).tts_tid
+                });
+                for slot in slots {
+                    pg_sys::ExecDropSingleTupleTableSlot(slot);
+                }
+            }
+            pg_sys::table_close(relation, pg_sys::NoLock as i32);
+        }
+    }
+
+    /// Adds an entry for each row, which is stored where `place` says, to the table's indexes.
+    unsafe fn index(
+        &self,
+        relation: pg_sys::Relation,
+        rows: &Rows,
+        width: usize,
+        place: impl Fn(usize) -> *mut pg_sys::ItemPointerData,
+    ) {
+        const COLUMNS_MAX: usize = pg_sys::INDEX_MAX_KEYS as usize;
+        // SAFETY: the caller holds the relation open; an index on plain columns takes their values in its own order.
+        unsafe {
+            for Index { oid, info } in &self.indexes {
+                let index = pg_sys::index_open(*oid, pg_sys::RowExclusiveLock as i32);
+                let columns = &(&(**info).ii_IndexAttrNumbers)[..(**info).ii_NumIndexAttrs as usize];
+                let mut values = [pg_sys::Datum::null(); COLUMNS_MAX];
+                let mut nulls = [false; COLUMNS_MAX];
+                for row in 0..rows.starts.len() {
+                    for (i, column) in columns.iter().enumerate() {
+                        values[i] = rows.values[row * width + *column as usize - 1];
+                        nulls[i] = rows.nulls[row * width + *column as usize - 1];
+                    }
+                    pg_sys::index_insert(
+                        index,
+                        values.as_mut_ptr(),
+                        nulls.as_mut_ptr(),
+                        place(row),
+                        relation,
+                        pg_sys::IndexUniqueCheck::UNIQUE_CHECK_NO,
+                        false,
+                        *info,
+                    );
+                }
+                pg_sys::index_close(index, pg_sys::NoLock as i32);
             }
         }
-        index(relation, rows, &tuples);
-        pg_sys::table_close(relation, pg_sys::NoLock as i32);
     }
 }
 
-/// Adds entries to the table's indexes.
-unsafe fn index(relation: pg_sys::Relation, rows: &[Row], tuples: &[pg_sys::HeapTuple]) {
-    // SAFETY: the caller holds the relation open; an index on plain columns takes their values in its own order.
-    unsafe {
-        for oid in pgrx::PgList::<pg_sys::Oid>::from_pg(pg_sys::RelationGetIndexList(relation)).iter_oid() {
-            let index = pg_sys::index_open(oid, pg_sys::RowExclusiveLock as i32);
-            let info = pg_sys::BuildIndexInfo(index);
-            let columns = &(&(*info).ii_IndexAttrNumbers)[..(*info).ii_NumIndexAttrs as usize];
-            if (*info).ii_Unique || !(*info).ii_Predicate.is_null() || columns.iter().any(|column| *column <= 0) {
-                error!(
-                    "pulso: index {} on a table of Pulso's is not one that writers can maintain; drop it",
-                    name_of(index)
-                );
-            }
-            for (row, tuple) in rows.iter().zip(tuples) {
-                let mut values: Vec<_> = columns.iter().map(|column| row.values[*column as usize - 1]).collect();
-                let mut nulls: Vec<_> = columns.iter().map(|column| row.nulls[*column as usize - 1]).collect();
-                pg_sys::index_insert(
-                    index,
-                    values.as_mut_ptr(),
-                    nulls.as_mut_ptr(),
-                    &mut (**tuple).t_self,
-                    relation,
-                    pg_sys::IndexUniqueCheck::UNIQUE_CHECK_NO,
-                    false,
-                    info,
-                );
-            }
-            pg_sys::index_close(index, pg_sys::NoLock as i32);
-        }
+impl Drop for DeltaTable {
+    fn drop(&mut self) {
+        // SAFETY: made by `new`, deleted nowhere else.
+        unsafe { pg_sys::MemoryContextDelete(self.context) };
     }
 }
 

@@ -10,7 +10,8 @@ use crate::pg::project::Projector;
 use crate::pg::query::{self, Definition};
 use crate::pg::session::{self, AsRole, PinnedPath};
 use crate::pg::transition::{Event, TriggerCall};
-use crate::pg::{append, project};
+use crate::pg::append::{DeltaTable, Rows};
+use crate::pg::project;
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -19,7 +20,9 @@ use std::rc::Rc;
 /// A rollup made ready for capture.
 struct Capture {
     rollup: Rollup,
-    shape: Shape,
+    delta: DeltaTable,
+    /// Of the statement at hand; kept for the memory they hold.
+    changes: RefCell<(Groups, Rows)>,
     /// Kept where all functions are built in. Others may hold on to what ends with a transaction, so they are compiled
     /// at each statement.
     projector: Option<RefCell<Projector>>,
@@ -55,7 +58,9 @@ impl Capture {
             .expressions()
             .all(query::Expression::is_built_in)
             .then(|| RefCell::new(Projector::compile(&definition, project::for_the_session())));
-        Self { rollup, shape: Shape::of(&definition), projector }
+        let delta = DeltaTable::new(rollup.delta);
+        let changes = RefCell::new((Groups::new(Shape::of(&definition)), Rows::default()));
+        Self { rollup, delta, changes, projector }
     }
 
     fn definition(&self) -> Definition {
@@ -63,14 +68,17 @@ impl Capture {
     }
 
     fn append_changes(&self, call: &TriggerCall, projector: &mut Projector) {
-        let mut groups = Groups::new(&self.shape);
+        let (groups, rows) = &mut *self.changes.borrow_mut();
+        groups.clear();
         call.each_row(|sign, row| {
             if let Some(values) = projector.evaluate(row) {
                 groups.add(sign, &values);
             }
         });
         if !groups.are_unchanged() {
-            append::append(self.rollup.delta, &mut groups.into_rows(generation::of_this_transaction()));
+            rows.clear();
+            groups.write(generation::of_this_transaction(), rows);
+            self.delta.append(rows);
         }
     }
 

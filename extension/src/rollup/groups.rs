@@ -1,11 +1,13 @@
 //! The changes of one statement to one rollup, netted per group.
 
-use crate::pg::append::Row;
+use crate::pg::append::Rows;
 use crate::pg::project::Values;
 use crate::pg::query::{Definition, Parts};
 use crate::pg::value::{NumericSum, Passing, integer, numeric};
+use hashbrown::{DefaultHashBuilder, HashTable};
 use pgrx::pg_sys::{self, Datum};
-use std::collections::HashMap;
+use std::hash::BuildHasher;
+use std::ops::Range;
 
 /// What the keys and arguments of a rollup are.
 pub struct Shape {
@@ -32,157 +34,200 @@ impl Shape {
     }
 }
 
-/// What an argument adds up to.
-enum Total {
+/// What an argument adds up to, and how many values of it are not NULL.
+struct Total {
+    present: i64,
+    sum: Sum,
+}
+
+enum Sum {
     None,
     Integers(i128),
-    Numerics(Box<NumericSum>),
+    Numerics(NumericSum),
 }
 
-struct Group {
-    keys: Vec<(Datum, bool)>,
-    rows: i64,
-    arguments: Vec<(i64, Total)>,
-}
-
-impl Group {
-    fn new(shape: &Shape, values: &Values<'_>) -> Self {
-        let keys = shape.keys.iter().enumerate().map(|(i, key)| {
-            let (value, null) = (values.values[i], values.nulls[i]);
-            (key.copy(value, null), null)
-        });
-        let arguments = shape.arguments.iter().map(|kind| {
-            let total = match kind.parts {
-                Parts::Present => Total::None,
-                Parts::SmallSum | Parts::BigSum => Total::Integers(0),
-                Parts::FiniteSum | Parts::NumericSum => Total::Numerics(Box::default()),
-            };
-            (0, total)
-        });
-        Self { keys: keys.collect(), rows: 0, arguments: arguments.collect() }
+impl Total {
+    fn new(kind: &Kind) -> Self {
+        let sum = match kind.parts {
+            Parts::Present => Sum::None,
+            Parts::SmallSum | Parts::BigSum => Sum::Integers(0),
+            Parts::FiniteSum | Parts::NumericSum => Sum::Numerics(NumericSum::default()),
+        };
+        Self { present: 0, sum }
     }
 
-    fn is_unchanged(&self) -> bool {
-        self.rows == 0
-            && self.arguments.iter().all(|(present, total)| {
-                *present == 0
-                    && match total {
-                        Total::None => true,
-                        Total::Integers(sum) => *sum == 0,
-                        Total::Numerics(sum) => sum.is_zero(),
-                    }
-            })
-    }
-
-    fn into_row(self, generation: i64, shape: &Shape) -> Row {
-        let mut row = Row::default();
-        row.push(Datum::from(generation));
-        for (value, null) in self.keys {
-            row.push_nullable(value, null);
-        }
-        row.push(Datum::from(self.rows));
-        for ((present, total), kind) in self.arguments.into_iter().zip(&shape.arguments) {
-            if !kind.always_present {
-                row.push(Datum::from(present));
+    fn add(&mut self, kind: &Kind, sign: i8, value: Datum) {
+        self.present += i64::from(sign);
+        match &mut self.sum {
+            Sum::None => {}
+            Sum::Integers(sum) => {
+                let term = match kind.type_oid {
+                    pg_sys::INT2OID => i128::from(value.value() as i16),
+                    pg_sys::INT4OID => i128::from(value.value() as i32),
+                    _ => i128::from(value.value() as i64),
+                };
+                // Far from overflow: a statement has fewer than 2^63 rows of 64-bit terms.
+                *sum += i128::from(sign) * term;
             }
-            match total {
-                Total::None => {}
-                Total::Integers(sum) if kind.parts == Parts::SmallSum => row.push(integer(sum)),
-                Total::Integers(sum) => row.push(numeric(sum, 0)),
-                Total::Numerics(sum) => {
-                    row.push(sum.total());
-                    if kind.parts == Parts::FiniteSum {
-                        continue;
-                    }
+            Sum::Numerics(sum) => sum.add(sign, value),
+        }
+    }
+
+    fn is_zero(&self) -> bool {
+        self.present == 0
+            && match &self.sum {
+                Sum::None => true,
+                Sum::Integers(sum) => *sum == 0,
+                Sum::Numerics(sum) => sum.is_zero(),
+            }
+    }
+
+    fn push_to(&self, kind: &Kind, rows: &mut Rows) {
+        if !kind.always_present {
+            rows.push(Datum::from(self.present));
+        }
+        match &self.sum {
+            Sum::None => {}
+            Sum::Integers(sum) if kind.parts == Parts::SmallSum => rows.push(integer(*sum)),
+            Sum::Integers(sum) => rows.push(numeric(*sum, 0)),
+            Sum::Numerics(sum) => {
+                rows.push(sum.total());
+                if kind.parts == Parts::NumericSum {
                     for count in [sum.nans, sum.infinities, sum.negative_infinities] {
-                        row.push(Datum::from(count));
+                        rows.push(Datum::from(count));
                     }
                 }
             }
         }
-        row
     }
 }
 
-/// Groups by key. A statement of one sale touches a handful; a bulk statement as many as it likes.
-pub struct Groups<'a> {
-    shape: &'a Shape,
-    places: HashMap<Vec<u8>, usize>,
-    groups: Vec<Group>,
-    key: Vec<u8>,
-    /// The key of the row before, and its group: rows of one statement often share it.
-    last: Option<usize>,
-    last_key: Vec<u8>,
+struct Group {
+    /// Its key's bytes among all.
+    key: Range<usize>,
+    rows: i64,
 }
 
-impl<'a> Groups<'a> {
-    pub fn new(shape: &'a Shape) -> Self {
-        Self { shape, places: HashMap::new(), groups: Vec::new(), key: Vec::new(), last: None, last_key: Vec::new() }
+/// Groups by key. A statement of one sale touches a handful; a bulk statement as many as it likes.
+///
+/// Kept between statements for the memory it holds; what it refers to belongs to one statement.
+pub struct Groups {
+    shape: Shape,
+    groups: Vec<Group>,
+    places: HashTable<usize>,
+    hasher: DefaultHashBuilder,
+    bytes: Vec<u8>,
+    /// As many a group as the shape has keys.
+    keys: Vec<(Datum, bool)>,
+    /// As many a group as the shape has arguments.
+    totals: Vec<Total>,
+    /// The group of the row before: rows of one statement often share it.
+    last: usize,
+}
+
+/// Statements with more groups than this give their memory back.
+const GROUPS_KEPT: usize = 1000;
+
+impl Groups {
+    pub fn new(shape: Shape) -> Self {
+        Self {
+            shape,
+            groups: Vec::new(),
+            places: HashTable::new(),
+            hasher: DefaultHashBuilder::default(),
+            bytes: Vec::new(),
+            keys: Vec::new(),
+            totals: Vec::new(),
+            last: 0,
+        }
+    }
+
+    /// Forgets the statement before.
+    pub fn clear(&mut self) {
+        if self.groups.len() > GROUPS_KEPT {
+            (self.groups, self.places) = (Vec::new(), HashTable::new());
+            (self.bytes, self.keys, self.totals) = (Vec::new(), Vec::new(), Vec::new());
+        } else {
+            self.groups.clear();
+            self.places.clear();
+            self.bytes.clear();
+            self.keys.clear();
+            self.totals.clear();
+        }
+        self.last = 0;
     }
 
     /// Counts a row: keys first, then arguments.
     pub fn add(&mut self, sign: i8, values: &Values<'_>) {
         let place = self.place(values);
-        let group = &mut self.groups[place];
-        group.rows += i64::from(sign);
-        let first = self.shape.keys.len();
-        for (i, ((present, total), kind)) in group.arguments.iter_mut().zip(&self.shape.arguments).enumerate() {
-            if values.nulls[first + i] {
-                continue;
-            }
-            let value = values.values[first + i];
-            *present += i64::from(sign);
-            match total {
-                Total::None => {}
-                Total::Integers(sum) => {
-                    let term = match kind.type_oid {
-                        pg_sys::INT2OID => i128::from(value.value() as i16),
-                        pg_sys::INT4OID => i128::from(value.value() as i32),
-                        _ => i128::from(value.value() as i64),
-                    };
-                    // Far from overflow: a statement has fewer than 2^63 rows of 64-bit terms.
-                    *sum += i128::from(sign) * term;
-                }
-                Total::Numerics(sum) => sum.add(sign, value),
+        self.groups[place].rows += i64::from(sign);
+        let (first, width) = (self.shape.keys.len(), self.shape.arguments.len());
+        let totals = &mut self.totals[place * width..][..width];
+        for (i, (total, kind)) in totals.iter_mut().zip(&self.shape.arguments).enumerate() {
+            if !values.nulls[first + i] {
+                total.add(kind, sign, values.values[first + i]);
             }
         }
     }
 
     fn place(&mut self, values: &Values<'_>) -> usize {
-        self.key.clear();
-        for (i, key) in self.shape.keys.iter().enumerate() {
-            key.append_key(values.values[i], values.nulls[i], &mut self.key);
+        let Self { shape, groups, places, hasher, bytes, keys, totals, last } = self;
+        let start = bytes.len();
+        for (i, key) in shape.keys.iter().enumerate() {
+            key.append_key(values.values[i], values.nulls[i], bytes);
         }
-        if let Some(last) = self.last
-            && self.last_key == self.key
-        {
-            return last;
+        let key = &bytes[start..];
+        let has_key = |place: usize| groups.get(place).is_some_and(|group| bytes[group.key.clone()] == *key);
+        if has_key(*last) {
+            bytes.truncate(start);
+            return *last;
         }
-        let place = match self.places.get(&self.key) {
-            Some(place) => *place,
+        let hash = hasher.hash_one(key);
+        *last = match places.find(hash, |place| has_key(*place)).copied() {
+            Some(place) => {
+                bytes.truncate(start);
+                place
+            }
             None => {
-                self.groups.push(Group::new(self.shape, values));
-                self.places.insert(self.key.clone(), self.groups.len() - 1);
-                self.groups.len() - 1
+                let place = groups.len();
+                places.insert_unique(hash, place, |place| hasher.hash_one(&bytes[groups[*place].key.clone()]));
+                groups.push(Group { key: start..bytes.len(), rows: 0 });
+                keys.extend(shape.keys.iter().enumerate().map(|(i, key)| {
+                    let (value, null) = (values.values[i], values.nulls[i]);
+                    (key.copy(value, null), null)
+                }));
+                totals.extend(shape.arguments.iter().map(Total::new));
+                place
             }
         };
-        std::mem::swap(&mut self.key, &mut self.last_key);
-        self.last = Some(place);
-        place
+        *last
     }
 
-    /// Whether the changes cancel out, as those of an update that changes nothing do.
+    /// The groups whose changes do not cancel out, as those of an update that changes nothing do.
+    fn changed(&self) -> impl Iterator<Item = usize> {
+        let width = self.shape.arguments.len();
+        (0..self.groups.len()).filter(move |place| {
+            self.groups[*place].rows != 0 || !self.totals[place * width..][..width].iter().all(Total::is_zero)
+        })
+    }
+
     pub fn are_unchanged(&self) -> bool {
-        self.groups.iter().all(Group::is_unchanged)
+        self.changed().next().is_none()
     }
 
-    /// A delta for each group that has changed.
-    pub fn into_rows(self, generation: i64) -> Vec<Row> {
-        let shape = self.shape;
-        self.groups
-            .into_iter()
-            .filter(|group| !group.is_unchanged())
-            .map(|group| group.into_row(generation, shape))
-            .collect()
+    /// Writes a delta for each group that has changed.
+    pub fn write(&self, generation: i64, rows: &mut Rows) {
+        let Shape { keys, arguments } = &self.shape;
+        for place in self.changed() {
+            rows.begin();
+            rows.push(Datum::from(generation));
+            for (value, null) in &self.keys[place * keys.len()..][..keys.len()] {
+                rows.push_nullable(*value, *null);
+            }
+            rows.push(Datum::from(self.groups[place].rows));
+            for (total, kind) in self.totals[place * arguments.len()..].iter().zip(arguments) {
+                total.push_to(kind, rows);
+            }
+        }
     }
 }
