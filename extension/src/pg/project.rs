@@ -3,7 +3,13 @@
 use super::query::{Definition, Expression};
 use pgrx::{PgList, pg_sys};
 
-/// Compiled expressions: a filter, then the keys and the arguments in their order.
+/// Where the keys and arguments of a rollup are among the values that are evaluated for a row.
+pub struct Columns {
+    pub keys: Vec<usize>,
+    pub arguments: Vec<usize>,
+}
+
+/// Compiled expressions: a filter, then those of rollups that share it, each once.
 pub struct Projector {
     context: pg_sys::MemoryContext,
     econtext: *mut pg_sys::ExprContext,
@@ -32,9 +38,29 @@ pub fn for_this_call() -> pg_sys::MemoryContext {
 }
 
 impl Projector {
-    /// Compiles in a memory context of its own, under `parent`. Execute rights on the functions are checked here,
-    /// as those of the role in force.
-    pub fn compile(definition: &Definition, parent: pg_sys::MemoryContext) -> Self {
+    /// Compiles what rollups with the same filter evaluate, in a memory context of its own, under `parent`. Execute
+    /// rights on the functions are checked here, as those of the role in force.
+    pub fn compile(definitions: &[Definition], parent: pg_sys::MemoryContext) -> (Self, Vec<Columns>) {
+        let mut expressions: Vec<Expression> = Vec::new();
+        let mut place = |expression: Expression| match expressions.iter().position(|known| *known == expression) {
+            Some(place) => place,
+            None => {
+                expressions.push(expression);
+                expressions.len() - 1
+            }
+        };
+        let columns = definitions
+            .iter()
+            .map(|definition| Columns {
+                keys: definition.keys.iter().map(|key| place(key.expression)).collect(),
+                arguments: definition.arguments.iter().map(|argument| place(argument.expression)).collect(),
+            })
+            .collect();
+        let filter = definitions.first().and_then(|definition| definition.filter);
+        (Self::new(filter, &expressions, parent), columns)
+    }
+
+    fn new(filter: Option<Expression>, expressions: &[Expression], parent: pg_sys::MemoryContext) -> Self {
         // SAFETY: all that is allocated here lives in `context`, which Drop deletes; expressions are copied into it by
         // the planner before they are compiled.
         unsafe {
@@ -50,16 +76,11 @@ impl Projector {
                 pg_sys::expression_planner(pg_sys::copyObjectImpl(expression.node().cast()).cast())
             };
             let econtext = pg_sys::CreateStandaloneExprContext();
-            let filter = definition.filter.map_or(std::ptr::null_mut(), |filter| {
+            let filter = filter.map_or(std::ptr::null_mut(), |filter| {
                 pg_sys::ExecInitQual(pg_sys::make_ands_implicit(plan(filter)), std::ptr::null_mut())
             });
-            let expressions = definition
-                .keys
-                .iter()
-                .map(|key| key.expression)
-                .chain(definition.arguments.iter().map(|a| a.expression));
             let mut targets = PgList::<pg_sys::TargetEntry>::new();
-            for expression in expressions {
+            for expression in expressions.iter().copied() {
                 let number = targets.len() as i16 + 1;
                 targets.push(pg_sys::makeTargetEntry(plan(expression), number, std::ptr::null_mut(), false));
             }
@@ -73,7 +94,7 @@ impl Projector {
         }
     }
 
-    /// The row's keys and arguments; `None` where the filter excludes it.
+    /// The row's values; `None` where the filter excludes it.
     ///
     /// `row` is a slot of the source's row type that holds a tuple.
     pub fn evaluate(&mut self, row: *mut pg_sys::TupleTableSlot) -> Option<Values<'_>> {

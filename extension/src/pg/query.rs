@@ -5,8 +5,16 @@ use pgrx::{PgList, pg_sys};
 use std::ffi::{CStr, CString, c_void};
 
 /// An expression over the columns of the source, alive as long as the memory context it was read in.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy)]
 pub struct Expression(*mut pg_sys::Node);
+
+impl PartialEq for Expression {
+    /// The same expression, wherever it is written.
+    fn eq(&self, other: &Self) -> bool {
+        // SAFETY: both are live expressions.
+        unsafe { pg_sys::equal(self.0.cast(), other.0.cast()) }
+    }
+}
 
 /// What is kept of an aggregate's argument.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -179,7 +187,7 @@ impl Expression {
     }
 
     /// Whether all its functions are Postgres's own: compiled code that keeps nothing beyond a call.
-    pub fn is_built_in(self) -> bool {
+    fn is_built_in(self) -> bool {
         #[pgrx::pg_guard]
         unsafe extern "C-unwind" fn is_foreign(function: pg_sys::Oid, _context: *mut c_void) -> bool {
             function.to_u32() >= pg_sys::FirstNormalObjectId && !is_ours(function)
@@ -528,8 +536,13 @@ fn aggregate(call: &pg_sys::Aggref, definition: &mut Definition) -> Result<Shown
 }
 
 impl Definition {
+    /// Whether it calls functions of Postgres and Pulso only.
+    pub fn is_built_in(&self) -> bool {
+        self.expressions().all(Expression::is_built_in)
+    }
+
     /// Everything that is evaluated for a row.
-    pub fn expressions(&self) -> impl Iterator<Item = Expression> {
+    fn expressions(&self) -> impl Iterator<Item = Expression> {
         let keys = self.keys.iter().map(|key| key.expression);
         self.filter.into_iter().chain(keys).chain(self.arguments.iter().map(|argument| argument.expression))
     }
@@ -537,9 +550,7 @@ impl Definition {
     /// The place of an argument among those kept; aggregates of the same argument share it.
     fn argument(&mut self, expression: Expression, filter: *mut pg_sys::Expr, parts: Parts) -> usize {
         let expression = if filter.is_null() { expression } else { when(filter, expression) };
-        // SAFETY: live expressions.
-        let same = |kept: &Argument| unsafe { pg_sys::equal(kept.expression.0.cast(), expression.0.cast()) };
-        if let Some(place) = self.arguments.iter().position(same) {
+        if let Some(place) = self.arguments.iter().position(|kept| kept.expression == expression) {
             let kept = &mut self.arguments[place];
             kept.parts = kept.parts.max(parts);
             return place;

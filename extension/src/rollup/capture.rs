@@ -6,75 +6,109 @@ use super::truncate;
 use crate::generation;
 use crate::pg::catalog::{self, Rollup};
 use crate::pg::invalidation;
-use crate::pg::project::Projector;
+use crate::pg::project::{self, Columns, Projector};
 use crate::pg::query::{self, Definition};
 use crate::pg::session::{self, AsRole, PinnedPath};
 use crate::pg::transition::{Event, TriggerCall};
 use crate::pg::append::{DeltaTable, Rows};
-use crate::pg::project;
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::HashMap;
 use std::rc::Rc;
 
+/// Rollups of one table whose rows pass the same filter: each row is evaluated once for all of them.
+struct Set {
+    members: Vec<Member>,
+    /// Kept where all functions are built in. Others may hold on to what ends with a transaction, so they are compiled
+    /// at each statement; such a rollup is a set of its own.
+    projector: Option<RefCell<Projector>>,
+}
+
 /// A rollup made ready for capture.
-struct Capture {
+struct Member {
     rollup: Rollup,
+    columns: Columns,
     delta: DeltaTable,
     /// Of the statement at hand; kept for the memory they hold.
     changes: RefCell<(Groups, Rows)>,
-    /// Kept where all functions are built in. Others may hold on to what ends with a transaction, so they are compiled
-    /// at each statement.
-    projector: Option<RefCell<Projector>>,
 }
 
 thread_local! {
     /// The rollups of each table, until something about one of them changes.
-    static TABLES: RefCell<HashMap<pg_sys::Oid, Rc<Vec<Capture>>>> = RefCell::default();
+    static TABLES: RefCell<HashMap<pg_sys::Oid, Rc<Vec<Set>>>> = RefCell::default();
 }
 
 /// Called once per statement and table, for all rollups of the table.
 pub fn capture(call: &TriggerCall) {
-    for capture in captures_of(call.table()).iter() {
-        match (&capture.projector, call.event) {
-            (_, Event::Truncate) => capture.negate(),
-            (Some(projector), _) => capture.append_changes(call, &mut projector.borrow_mut()),
+    for set in sets_of(call.table()).iter() {
+        match (&set.projector, call.event) {
+            (_, Event::Truncate) => set.members.iter().for_each(Member::negate),
+            (Some(projector), _) => set.append_changes(call, &mut projector.borrow_mut()),
             (None, _) => {
                 let _path = PinnedPath::pin();
-                let _role = AsRole::become_role(capture.rollup.owner);
-                let mut projector = Projector::compile(&capture.definition(), project::for_this_call());
-                capture.append_changes(call, &mut projector);
+                let Some(Member { rollup, .. }) = set.members.first() else { continue };
+                let _role = AsRole::become_role(rollup.owner);
+                let (mut projector, _) = Projector::compile(&[definition(rollup)], project::for_this_call());
+                set.append_changes(call, &mut projector);
             }
         }
     }
 }
 
-impl Capture {
-    fn new(rollup: Rollup) -> Self {
+impl Set {
+    /// Sorts rollups into sets.
+    fn of(rollups: Vec<Rollup>) -> Vec<Self> {
         let _path = PinnedPath::pin();
-        let _role = AsRole::become_role(rollup.owner);
-        let definition = query::read(rollup.definition).unwrap_or_else(|refusal| refusal.raise());
-        let projector = definition
-            .expressions()
-            .all(query::Expression::is_built_in)
-            .then(|| RefCell::new(Projector::compile(&definition, project::for_the_session())));
-        let delta = DeltaTable::new(rollup.delta);
-        let changes = RefCell::new((Groups::new(Shape::of(&definition)), Rows::default()));
-        Self { rollup, delta, changes, projector }
+        let mut together: Vec<(Vec<Rollup>, Vec<Definition>)> = Vec::new();
+        for rollup in rollups {
+            let definition = definition(&rollup);
+            let fits = |(rollups, definitions): &&mut (Vec<Rollup>, Vec<Definition>)| {
+                rollups[0].owner == rollup.owner
+                    && definitions[0].filter == definition.filter
+                    && definition.is_built_in()
+                    && definitions[0].is_built_in()
+            };
+            match together.iter_mut().find(fits) {
+                Some((rollups, definitions)) => {
+                    rollups.push(rollup);
+                    definitions.push(definition);
+                }
+                None => together.push((vec![rollup], vec![definition])),
+            }
+        }
+        together.into_iter().map(|(rollups, definitions)| Self::new(rollups, &definitions)).collect()
     }
 
-    fn definition(&self) -> Definition {
-        query::read(self.rollup.definition).unwrap_or_else(|refusal| refusal.raise())
+    fn new(rollups: Vec<Rollup>, definitions: &[Definition]) -> Self {
+        let _role = AsRole::become_role(rollups[0].owner);
+        let (projector, columns) = Projector::compile(definitions, project::for_the_session());
+        let members = rollups.into_iter().zip(definitions).zip(columns).map(|((rollup, definition), columns)| {
+            let delta = DeltaTable::new(rollup.delta);
+            let changes = RefCell::new((Groups::new(Shape::of(definition)), Rows::default()));
+            Member { rollup, columns, delta, changes }
+        });
+        let members = members.collect();
+        Self { members, projector: definitions[0].is_built_in().then(|| RefCell::new(projector)) }
     }
 
     fn append_changes(&self, call: &TriggerCall, projector: &mut Projector) {
-        let (groups, rows) = &mut *self.changes.borrow_mut();
-        groups.clear();
+        for member in &self.members {
+            member.changes.borrow_mut().0.clear();
+        }
         call.each_row(|sign, row| {
             if let Some(values) = projector.evaluate(row) {
-                groups.add(sign, &values);
+                for member in &self.members {
+                    member.changes.borrow_mut().0.add(sign, &values, &member.columns);
+                }
             }
         });
+        self.members.iter().for_each(Member::append);
+    }
+}
+
+impl Member {
+    fn append(&self) {
+        let (groups, rows) = &mut *self.changes.borrow_mut();
         if !groups.are_unchanged() {
             rows.clear();
             groups.write(generation::of_this_transaction(), rows);
@@ -84,9 +118,13 @@ impl Capture {
 
     fn negate(&self) {
         let _path = PinnedPath::pin();
-        let definition = self.definition();
+        let definition = definition(&self.rollup);
         truncate::negate(&Sql::new(self.rollup.id, names(&self.rollup), &definition), self.rollup.owner);
     }
+}
+
+fn definition(rollup: &Rollup) -> Definition {
+    query::read(rollup.definition).unwrap_or_else(|refusal| refusal.raise())
 }
 
 /// The relations of a rollup by name.
@@ -99,24 +137,20 @@ pub fn names(rollup: &Rollup) -> Names {
     }
 }
 
-fn captures_of(table: pg_sys::Oid) -> Rc<Vec<Capture>> {
+fn sets_of(table: pg_sys::Oid) -> Rc<Vec<Set>> {
     if invalidation::take() {
         TABLES.take();
     }
-    if let Some(captures) = TABLES.with_borrow(|tables| tables.get(&table).cloned()) {
-        return captures;
+    if let Some(sets) = TABLES.with_borrow(|tables| tables.get(&table).cloned()) {
+        return sets;
     }
     invalidation::watch(table);
-    let rollups = catalog::rollups().into_iter().filter(|rollup| rollup.source == table);
-    let captures: Rc<Vec<Capture>> = Rc::new(
-        rollups
-            .map(|rollup| {
-                invalidation::watch(rollup.definition);
-                invalidation::watch(rollup.delta);
-                Capture::new(rollup)
-            })
-            .collect(),
-    );
-    TABLES.with_borrow_mut(|tables| tables.insert(table, Rc::clone(&captures)));
-    captures
+    let rollups: Vec<Rollup> = catalog::rollups().into_iter().filter(|rollup| rollup.source == table).collect();
+    for rollup in &rollups {
+        invalidation::watch(rollup.definition);
+        invalidation::watch(rollup.delta);
+    }
+    let sets = Rc::new(Set::of(rollups));
+    TABLES.with_borrow_mut(|tables| tables.insert(table, Rc::clone(&sets)));
+    sets
 }

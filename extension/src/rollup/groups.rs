@@ -1,7 +1,7 @@
 //! The changes of one statement to one rollup, netted per group.
 
 use crate::pg::append::Rows;
-use crate::pg::project::Values;
+use crate::pg::project::{Columns, Values};
 use crate::pg::query::{Definition, Parts};
 use crate::pg::value::{NumericSum, Passing, integer, numeric};
 use hashbrown::{DefaultHashBuilder, HashTable};
@@ -157,24 +157,24 @@ impl Groups {
         self.last = 0;
     }
 
-    /// Counts a row: keys first, then arguments.
-    pub fn add(&mut self, sign: i8, values: &Values<'_>) {
-        let place = self.place(values);
+    /// Counts a row.
+    pub fn add(&mut self, sign: i8, values: &Values<'_>, columns: &Columns) {
+        let place = self.place(values, &columns.keys);
         self.groups[place].rows += i64::from(sign);
-        let (first, width) = (self.shape.keys.len(), self.shape.arguments.len());
+        let width = self.shape.arguments.len();
         let totals = &mut self.totals[place * width..][..width];
-        for (i, (total, kind)) in totals.iter_mut().zip(&self.shape.arguments).enumerate() {
-            if !values.nulls[first + i] {
-                total.add(kind, sign, values.values[first + i]);
+        for ((total, kind), column) in totals.iter_mut().zip(&self.shape.arguments).zip(&columns.arguments) {
+            if !values.nulls[*column] {
+                total.add(kind, sign, values.values[*column]);
             }
         }
     }
 
-    fn place(&mut self, values: &Values<'_>) -> usize {
+    fn place(&mut self, values: &Values<'_>, columns: &[usize]) -> usize {
         let Self { shape, groups, places, hasher, bytes, keys, totals, last } = self;
         let start = bytes.len();
-        for (i, key) in shape.keys.iter().enumerate() {
-            key.append_key(values.values[i], values.nulls[i], bytes);
+        for (key, column) in shape.keys.iter().zip(columns) {
+            key.append_key(values.values[*column], values.nulls[*column], bytes);
         }
         let key = &bytes[start..];
         let has_key = |place: usize| groups.get(place).is_some_and(|group| bytes[group.key.clone()] == *key);
@@ -192,8 +192,8 @@ impl Groups {
                 let place = groups.len();
                 places.insert_unique(hash, place, |place| hasher.hash_one(&bytes[groups[*place].key.clone()]));
                 groups.push(Group { key: start..bytes.len(), rows: 0 });
-                keys.extend(shape.keys.iter().enumerate().map(|(i, key)| {
-                    let (value, null) = (values.values[i], values.nulls[i]);
+                keys.extend(shape.keys.iter().zip(columns).map(|(key, column)| {
+                    let (value, null) = (values.values[*column], values.nulls[*column]);
                     (key.copy(value, null), null)
                 }));
                 totals.extend(shape.arguments.iter().map(Total::new));
