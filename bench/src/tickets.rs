@@ -6,6 +6,7 @@ use crate::server;
 use pulso::cluster::Cluster;
 use std::path::Path;
 use std::process::Stdio;
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use tokio_postgres::Client;
 
 const CLIENTS: [u32; 3] = [1, 8, 32];
@@ -67,7 +68,7 @@ async fn wait_for_folder(client: &Client) -> Outcome<()> {
         if client.query_one("select pulso.folder_running()", &[]).await?.get(0) {
             return Ok(());
         }
-        tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+        tokio::time::sleep(Duration::from_millis(200)).await;
     }
     Err("no folding worker has started: is pulso preloaded?".into())
 }
@@ -78,47 +79,59 @@ async fn deadlocks(client: &Client, database: &str) -> Outcome<f64> {
     Ok(found as f64)
 }
 
-/// One run of pgbench.
+/// What a run takes to warm up: connections are made, caches filled, and the folding worker finds that there is work.
+const WARM_UP: u32 = 2;
+
+/// One run of pgbench; what happens in the warm-up does not count.
 async fn run(cluster: &Cluster, variant: &str, clients: &[Client], sellers: u32, seconds: u32) -> Outcome<Run> {
     let counter = &clients[VARIANTS.iter().position(|v| *v == variant).unwrap_or(0)];
     counter.batch_execute("checkpoint").await?;
     let logs = std::env::temp_dir().join(format!("pulso-bench-{}", std::process::id()));
     std::fs::create_dir_all(&logs)?;
-    let before = server::cpu_seconds(cluster);
-    let output = tokio::process::Command::new(cluster.bindir().join("pgbench"))
+    let started = SystemTime::now().duration_since(UNIX_EPOCH)?.as_secs_f64();
+    let pgbench = tokio::process::Command::new(cluster.bindir().join("pgbench"))
         .args(["--no-vacuum", "--protocol=prepared", "--max-tries=100", "--log", "--log-prefix=ticket"])
         .args(["--file", concat!(env!("CARGO_MANIFEST_DIR"), "/sql/ticket.pgbench")])
-        .args(["--client", &sellers.to_string(), "--jobs", &sellers.min(2).to_string(), "--time", &seconds.to_string()])
+        .args(["--client", &sellers.to_string(), "--jobs", &sellers.min(2).to_string()])
+        .args(["--time", &(WARM_UP + seconds).to_string()])
         .arg(cluster.url_of(variant))
         .current_dir(&logs)
         .stdin(Stdio::null())
-        .output()
-        .await?;
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()?;
+    tokio::time::sleep(Duration::from_secs(WARM_UP.into())).await;
+    let before = server::cpu_seconds(cluster);
+    let output = pgbench.wait_with_output().await?;
     // Folding what is pending belongs to the work.
     if variant == "rollups" {
-        tokio::time::sleep(std::time::Duration::from_millis(500)).await;
+        tokio::time::sleep(Duration::from_millis(500)).await;
     }
     let cpu = server::cpu_seconds(cluster) - before;
-    let text = String::from_utf8_lossy(&output.stdout).into_owned();
-    let number = |label: &str| {
-        let rest = text.lines().find_map(|line| line.strip_prefix(label))?;
-        rest.trim().split([' ', '/']).next()?.parse::<f64>().ok()
-    };
-    let (Some(per_second), Some(tickets)) = (number("tps = "), number("number of transactions actually processed:"))
-    else {
-        return Err(format!("pgbench: {text}{}", String::from_utf8_lossy(&output.stderr)).into());
-    };
-    let latencies = latencies(&logs)?;
+    if !output.status.success() {
+        return Err(format!("pgbench: {}", String::from_utf8_lossy(&output.stderr)).into());
+    }
+    let latencies = latencies(&logs, started + f64::from(WARM_UP))?;
     std::fs::remove_dir_all(&logs)?;
-    Ok(Run { per_second, p99_ms: percentile(&latencies, 0.99) / 1000.0, cpu_us: cpu / tickets * 1e6 })
+    let tickets = latencies.len() as f64;
+    Ok(Run {
+        per_second: tickets / f64::from(seconds),
+        p99_ms: percentile(&latencies, 0.99) / 1000.0,
+        cpu_us: cpu / tickets * 1e6,
+    })
 }
 
-/// Latencies of all tickets in microseconds, sorted, from pgbench's logs.
-fn latencies(logs: &Path) -> Outcome<Vec<f64>> {
+/// Latencies of the tickets that ended after a point in time, in microseconds, sorted, from pgbench's logs: a line
+/// has client, number, latency, script, and when it ended, in seconds and microseconds.
+fn latencies(logs: &Path, since: f64) -> Outcome<Vec<f64>> {
     let mut latencies = Vec::new();
     for entry in std::fs::read_dir(logs)? {
         let text = std::fs::read_to_string(entry?.path())?;
-        latencies.extend(text.lines().filter_map(|line| line.split(' ').nth(2)?.parse::<f64>().ok()));
+        latencies.extend(text.lines().filter_map(|line| {
+            let fields: Vec<&str> = line.split(' ').collect();
+            let ended = fields.get(4)?.parse::<f64>().ok()? + fields.get(5)?.parse::<f64>().ok()? / 1e6;
+            if ended < since { None } else { fields.get(2)?.parse::<f64>().ok() }
+        }));
     }
     latencies.sort_by(f64::total_cmp);
     Ok(latencies)
