@@ -2,7 +2,7 @@
 
 use crate::db::{DatabaseArgs, Server};
 use crate::error::Result;
-use crate::{demo, kpi, load, migrate, serve, simulate};
+use crate::{demo, kpi, load, migrate, rollup, serve, simulate};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -24,6 +24,9 @@ pub enum Command {
     /// Bring the database to this version: tables, indexes, rollups, contract
     #[command(subcommand)]
     Migrate(migrate::Command),
+    /// Make, fill, change, verify and repair rollups
+    #[command(subcommand)]
+    Rollup(rollup::Command),
     /// Load a public data set as sales
     #[command(subcommand)]
     Load(load::Command),
@@ -48,6 +51,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
     let server = Server::open(&cli.database).await?;
     let outcome = match cli.command {
         Command::Migrate(command) => migrate::run(&server, command).await,
+        Command::Rollup(command) => rollup::run(&server, command).await,
         Command::Load(command) => load::run(&server, command).await,
         Command::Simulate(args) => simulate::run(&server, args).await,
         Command::Serve(args) => serve::run(&server, args).await,

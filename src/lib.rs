@@ -15,6 +15,7 @@ pub mod logs;
 pub mod migrate;
 pub mod read;
 pub mod retail;
+pub mod rollup;
 pub mod serve;
 pub mod simulate;
 pub mod worker;

@@ -1,2 +1,287 @@
--- From the first version to this one.
+-- From the first version to this one. Rollups that are there keep their tables and go on as they are.
 \echo Use "alter extension pulso update to '0.2.0'" to load this file. \quit
+
+-- ---------------------------------------------------------------- catalog
+
+alter table pulso.rollup add column replaces integer;
+comment on column pulso.rollup.replaces is 'The rollup whose place it takes once it is built; NULL but while pulso.alter_rollup is at work.';
+
+-- A dump brings base and deltas as they were, and each trigger after the rows of its table: all fits. But where rows
+-- are loaded into a table whose triggers are there already, each is captured on top of a base that counts it. So a
+-- table with triggers must hold rows from before them.
+create function pulso.state_is_loaded() returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  source regclass;
+  rows_age integer;
+begin
+  select r.source into source from pulso.rollup r where r.id = new.id;
+  execute pg_catalog.format('select pg_catalog.age(t.xmin) from only %s t limit 1', source) into rows_age;
+  if exists (
+    select from pg_catalog.pg_trigger t
+     where t.tgrelid = source
+       and t.tgfoid = 'pulso.capture'::pg_catalog.regproc
+       and t.tgenabled <> 'D'
+       and coalesce(rows_age <= pg_catalog.age(t.xmin), true)
+  ) then
+    new.live := false;
+    new.reason := 'loaded into a table whose changes were being captured; pulso.repair(name) builds it anew';
+  end if;
+  return new;
+end
+$$;
+comment on function pulso.state_is_loaded() is
+  'Turns a rollup into its query when its data are loaded beside triggers that capture the load.';
+-- The engine itself inserts what is not live yet.
+create trigger state_is_loaded before insert on pulso.state
+  for each row when (new.live) execute function pulso.state_is_loaded();
+
+-- ---------------------------------------------------------------- life of a rollup
+
+comment on function pulso.create_rollup(text, text, boolean) is
+  'Creates view `name` that always equals `query`, a grouped select over one table, and fills it while writers of the table wait; with_data => false leaves that to pulso.build, for which nobody waits.';
+
+create function pulso.fill_rollup(name text, anew boolean) returns bigint
+language c volatile strict
+as 'MODULE_PATHNAME', 'fill_rollup_wrapper';
+comment on function pulso.fill_rollup(text, boolean) is
+  'A step of pulso.build and pulso.repair: fills a rollup, or the one that is to replace it, while writers go on.';
+
+create function pulso.finish_alter(name text) returns boolean
+language c volatile strict
+as 'MODULE_PATHNAME', 'finish_alter_wrapper';
+comment on function pulso.finish_alter(text) is
+  'A step of pulso.alter_rollup: puts a built successor in its place. Waits for locks a moment only; 55P03 says to try again.';
+
+-- Each try asks for its locks for a moment and lets go, so that nobody queues behind it for long.
+create function pulso.swap_in(name text, tries integer) returns boolean
+language plpgsql volatile strict
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  for attempt in 1..tries loop
+    begin
+      perform pulso.finish_alter(name);
+      return true;
+    exception
+      when lock_not_available then
+        perform pg_catalog.pg_sleep(0.02 * least(attempt, 25));
+    end;
+  end loop;
+  return false;
+end
+$$;
+comment on function pulso.swap_in(text, integer) is
+  'A step of pulso.alter_rollup: finish_alter, tried until table and view are free; false when they never were.';
+
+create function pulso.build(name text) returns bigint
+language plpgsql volatile strict
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  groups bigint;
+begin
+  groups := pulso.fill_rollup(name, false);
+  if not pulso.swap_in(name, 60) then
+    raise warning 'the new query of % is built, but its table or its view is in use by a long transaction', name
+      using hint = 'The view has its old query until pulso.build(name) is called again; that will take a moment only.';
+  end if;
+  return groups;
+end
+$$;
+comment on function pulso.build(text) is
+  'Fills a rollup made with_data => false while writers and readers go on, then lets its view read it; returns the groups stored, 0 when there was nothing to do.';
+
+create function pulso.repair(name text) returns bigint
+language sql volatile strict
+set search_path = pg_catalog, pg_temp
+as $$
+  select pulso.fill_rollup(name, true)
+$$;
+comment on function pulso.repair(text) is
+  'Fills a rollup anew from its table while writers and readers go on, whatever it holds; returns the groups stored.';
+
+create function pulso.alter_rollup(name text, query text, with_data boolean default true) returns void
+language c volatile strict
+as 'MODULE_PATHNAME', 'alter_rollup_wrapper';
+comment on function pulso.alter_rollup(text, text, boolean) is
+  'Gives a rollup another query under the same view; columns can be added at its end. with_data => false leaves the filling, and the change, to pulso.build.';
+
+create function pulso.explain_rollup(name text) returns table (step text, sql text)
+language c volatile strict
+as 'MODULE_PATHNAME', 'explain_rollup_wrapper';
+comment on function pulso.explain_rollup(text) is
+  'What is evaluated and run for a rollup: the captured expressions, and the SQL that reads, folds and fills it.';
+
+create function pulso.scanned(place tid) returns boolean
+language c stable strict parallel safe
+as 'MODULE_PATHNAME', 'scanned_wrapper';
+comment on function pulso.scanned(tid) is
+  'Always true; notes for pulso.progress how far the scan has come that fills a rollup.';
+
+-- ---------------------------------------------------------------- folding
+
+create function pulso.is_whole(base regclass) returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select exists (select from pg_catalog.pg_index i where i.indrelid = base and i.indisunique and i.indisvalid)
+$$;
+comment on function pulso.is_whole(regclass) is
+  'Whether a rollup''s tables are all there: a dump that is being loaded brings rows first, then the counter, then the base''s index.';
+
+-- Writers would put generations on their deltas that readers take for folded.
+create function pulso.mend_counter() returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  counter bigint;
+  highest bigint;
+begin
+  select g.last_value into counter from pulso.generation g;
+  select pg_catalog.max(s.folded_through) into highest
+    from pulso.state s join pulso.rollup r on r.id = s.id
+   where s.folded_through >= counter and pulso.is_whole(r.base);
+  if highest is not null then
+    perform pg_catalog.setval('pulso.generation', highest + 1);
+    update pulso.state
+       set live = false,
+           reason = pg_catalog.format('the generation counter was at %s, behind %s; pulso.repair(name) builds it anew', counter, folded_through)
+     where folded_through >= counter;
+    raise warning 'pulso: the generation counter was at %, behind %: it has been set forward', counter, highest
+      using hint = 'The rollups concerned run their queries; pulso.repair(name) builds each anew.';
+  end if;
+end
+$$;
+comment on function pulso.mend_counter() is
+  'Sets the generation counter forward where a mishap has put it behind what is folded, and lets the rollups concerned run their queries.';
+
+revoke execute on function pulso.mend_counter() from public;
+
+-- Runs as the extension's owner, since the state is nobody else's to write; fold_rollup touches a rollup's
+-- own tables with the rights of the rollup's owner only.
+create or replace function pulso.fold(name text default null) returns bigint
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  due integer[];
+  one integer;
+  folded bigint := 0;
+begin
+  if pg_catalog.current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+    raise exception 'pulso.fold cannot run at isolation level %', pg_catalog.current_setting('transaction_isolation')
+      using errcode = '25001',
+            hint = 'Its snapshot must be younger than the transactions it looks for: call it in READ COMMITTED.';
+  end if;
+  if pg_catalog.pg_is_in_recovery() then
+    raise exception 'pulso.fold cannot run on a standby'
+      using errcode = '25006', hint = 'Answers are exact without it; the primary folds.';
+  end if;
+  if fold.name is not null and pulso.rollup_id(fold.name) is null then
+    raise exception 'there is no rollup %', fold.name
+      using errcode = '42P01', hint = 'The rollups are listed by: select name from pulso.rollups';
+  end if;
+  perform pulso.mend_counter();
+  select pg_catalog.array_agg(r.id order by r.id) into due
+    from pulso.rollup r
+    join pulso.state s on s.id = r.id
+   where s.live
+     and (fold.name is null or r.id = pulso.rollup_id(fold.name))
+     and pulso.is_whole(r.base)
+     and pulso.has_pending(r.id);
+  if due is null then
+    return 0;
+  end if;
+  perform pulso.close_generations();
+  foreach one in array due loop
+    begin
+      folded := folded + pulso.fold_rollup(one, fold.name is not null);
+    exception
+      -- What passes by itself is left to the next tick; anything else would come again at each.
+      when query_canceled or lock_not_available or deadlock_detected or serialization_failure
+           or admin_shutdown or crash_shutdown or out_of_memory or disk_full or too_many_connections then
+        raise;
+      when others then
+        update pulso.state set live = false, reason = sqlerrm where id = one;
+        raise warning 'pulso: rollup % cannot be folded and runs its query from now on: %', one, sqlerrm;
+    end;
+  end loop;
+  return folded;
+end
+$$;
+
+-- ---------------------------------------------------------------- what there is
+
+create or replace view pulso.rollups as
+select r.id,
+       r.view::text as name,
+       r.source::text as source,
+       s.live,
+       s.reason,
+       'statement'::text as capture_mode,
+       greatest(c.reltuples, 0)::bigint as groups_estimate,
+       pulso.pending(r.delta, s.folded_through, s.open_generations) as pending_deltas,
+       s.folded_through,
+       pg_catalog.cardinality(s.open_generations) as open_generations,
+       s.folded_at,
+       pg_catalog.pg_total_relation_size(r.base) as base_bytes,
+       pg_catalog.pg_total_relation_size(r.delta) as delta_bytes,
+       pg_catalog.pg_get_viewdef(r.definition) as query,
+       o.view::text as replaces
+  from pulso.rollup r
+  join pulso.state s on s.id = r.id
+  left join pg_catalog.pg_class c on c.oid = r.base
+  left join pulso.rollup o on o.id = r.replaces;
+
+comment on column pulso.rollups.replaces is 'The rollup whose place this one takes once it is built; NULL but while pulso.alter_rollup is at work.';
+
+create view pulso.progress as
+select r.view::text as name,
+       l.pid,
+       case when l.objid::bigint = 4294967295 then 'storing groups' else 'reading' end as phase,
+       least(l.objid::bigint, t.blocks) as blocks_done,
+       t.blocks as blocks_total
+  from pg_catalog.pg_locks l
+  join pulso.rollup r on r.id = l.classid::bigint
+ cross join lateral (
+        select pg_catalog.pg_relation_size(r.source) / pg_catalog.current_setting('block_size')::bigint as blocks
+       ) as t
+ where l.locktype = 'advisory'
+   and l.objsubid = 20560
+   and l.database = (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database());
+comment on view pulso.progress is 'Rollups that are being filled at this moment, by build, repair, create or alter.';
+comment on column pulso.progress.name is 'The rollup; while pulso.alter_rollup is at work, the one that is to take another''s place.';
+comment on column pulso.progress.phase is 'reading: the table; storing groups: what was read is put into the base.';
+comment on column pulso.progress.blocks_done is 'Blocks of the table that have been read.';
+
+drop function pulso.verify(text);
+
+create function pulso.verify(name text, filter text default null) returns bigint
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  rollup pulso.rollup;
+  differences bigint;
+begin
+  select * into rollup from pulso.rollup r where r.id = pulso.rollup_id(verify.name);
+  if not found then
+    raise exception 'there is no rollup %', verify.name
+      using errcode = '42P01', hint = 'The rollups are listed by: select name from pulso.rollups';
+  end if;
+  -- One statement, one snapshot: what is compared is the same instant. The filter is run with the caller's rights.
+  execute pg_catalog.format(
+    'with r as not materialized (select * from %1$s where %3$s), q as not materialized (select * from %2$s where %3$s)
+     select count(*) from ((table r except all table q) union all (table q except all table r)) as d',
+    rollup.view, rollup.definition, coalesce('(' || filter || E'\n)', 'true')) into differences;
+  return differences;
+end
+$$;
+comment on function pulso.verify(text, text) is
+  'Compares a rollup with its query in one snapshot, without locks; returns the rows that differ: 0 unless something is wrong. `filter`, a condition on the rollup''s columns, compares a part: of grouped columns it makes it cheap.';
+
+grant select on pulso.progress to public;

@@ -14,6 +14,7 @@ create table pulso.rollup (
   base regclass not null,
   delta regclass not null,
   created_at timestamptz not null default now(),
+  replaces integer,
   constraint rollup_view_key unique (view)
 );
 comment on table pulso.rollup is 'One row per rollup. Written by the functions of this schema only; read pulso.rollups.';
@@ -22,6 +23,7 @@ comment on column pulso.rollup.definition is 'A view of the rollup''s query: it 
 comment on column pulso.rollup.source is 'The table whose rows are counted.';
 comment on column pulso.rollup.base is 'Groups folded so far.';
 comment on column pulso.rollup.delta is 'Changes not folded yet.';
+comment on column pulso.rollup.replaces is 'The rollup whose place it takes once it is built; NULL but while pulso.alter_rollup is at work.';
 create index rollup_source_idx on pulso.rollup (source);
 
 create table pulso.state (
@@ -36,6 +38,38 @@ comment on table pulso.state is 'What has been folded, read by each rollup''s vi
 comment on column pulso.state.live is 'false: the view runs its query instead; `reason` says why.';
 comment on column pulso.state.folded_through is 'Deltas of generations up to this one are in the base, but for open_generations.';
 comment on column pulso.state.open_generations is 'Generations at or below folded_through that a transaction still held when it was folded.';
+
+-- A dump brings base and deltas as they were, and each trigger after the rows of its table: all fits. But where rows
+-- are loaded into a table whose triggers are there already, each is captured on top of a base that counts it. So a
+-- table with triggers must hold rows from before them.
+create function pulso.state_is_loaded() returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  source regclass;
+  rows_age integer;
+begin
+  select r.source into source from pulso.rollup r where r.id = new.id;
+  execute pg_catalog.format('select pg_catalog.age(t.xmin) from only %s t limit 1', source) into rows_age;
+  if exists (
+    select from pg_catalog.pg_trigger t
+     where t.tgrelid = source
+       and t.tgfoid = 'pulso.capture'::pg_catalog.regproc
+       and t.tgenabled <> 'D'
+       and coalesce(rows_age <= pg_catalog.age(t.xmin), true)
+  ) then
+    new.live := false;
+    new.reason := 'loaded into a table whose changes were being captured; pulso.repair(name) builds it anew';
+  end if;
+  return new;
+end
+$$;
+comment on function pulso.state_is_loaded() is
+  'Turns a rollup into its query when its data are loaded beside triggers that capture the load.';
+-- The engine itself inserts what is not live yet.
+create trigger state_is_loaded before insert on pulso.state
+  for each row when (new.live) execute function pulso.state_is_loaded();
 
 create sequence pulso.generation as bigint cache 1;
 comment on sequence pulso.generation is 'The generation that writers put on their deltas; advanced by folding only.';
@@ -74,13 +108,91 @@ create function pulso.create_rollup(name text, query text, with_data boolean def
 language c volatile strict
 as 'MODULE_PATHNAME', 'create_rollup_wrapper';
 comment on function pulso.create_rollup(text, text, boolean) is
-  'Creates view `name` that always equals `query`, a grouped select over one table, and fills it while writers of the table wait.';
+  'Creates view `name` that always equals `query`, a grouped select over one table, and fills it while writers of the table wait; with_data => false leaves that to pulso.build, for which nobody waits.';
 
 create function pulso.drop_rollup(name text) returns void
 language c volatile strict
 as 'MODULE_PATHNAME', 'drop_rollup_wrapper';
 comment on function pulso.drop_rollup(text) is
   'Drops a rollup: its view, its tables, and the triggers when it was the last on its table.';
+
+create function pulso.fill_rollup(name text, anew boolean) returns bigint
+language c volatile strict
+as 'MODULE_PATHNAME', 'fill_rollup_wrapper';
+comment on function pulso.fill_rollup(text, boolean) is
+  'A step of pulso.build and pulso.repair: fills a rollup, or the one that is to replace it, while writers go on.';
+
+create function pulso.finish_alter(name text) returns boolean
+language c volatile strict
+as 'MODULE_PATHNAME', 'finish_alter_wrapper';
+comment on function pulso.finish_alter(text) is
+  'A step of pulso.alter_rollup: puts a built successor in its place. Waits for locks a moment only; 55P03 says to try again.';
+
+-- Each try asks for its locks for a moment and lets go, so that nobody queues behind it for long.
+create function pulso.swap_in(name text, tries integer) returns boolean
+language plpgsql volatile strict
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  for attempt in 1..tries loop
+    begin
+      perform pulso.finish_alter(name);
+      return true;
+    exception
+      when lock_not_available then
+        perform pg_catalog.pg_sleep(0.02 * least(attempt, 25));
+    end;
+  end loop;
+  return false;
+end
+$$;
+comment on function pulso.swap_in(text, integer) is
+  'A step of pulso.alter_rollup: finish_alter, tried until table and view are free; false when they never were.';
+
+create function pulso.build(name text) returns bigint
+language plpgsql volatile strict
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  groups bigint;
+begin
+  groups := pulso.fill_rollup(name, false);
+  if not pulso.swap_in(name, 60) then
+    raise warning 'the new query of % is built, but its table or its view is in use by a long transaction', name
+      using hint = 'The view has its old query until pulso.build(name) is called again; that will take a moment only.';
+  end if;
+  return groups;
+end
+$$;
+comment on function pulso.build(text) is
+  'Fills a rollup made with_data => false while writers and readers go on, then lets its view read it; returns the groups stored, 0 when there was nothing to do.';
+
+create function pulso.repair(name text) returns bigint
+language sql volatile strict
+set search_path = pg_catalog, pg_temp
+as $$
+  select pulso.fill_rollup(name, true)
+$$;
+comment on function pulso.repair(text) is
+  'Fills a rollup anew from its table while writers and readers go on, whatever it holds; returns the groups stored.';
+
+create function pulso.alter_rollup(name text, query text, with_data boolean default true) returns void
+language c volatile strict
+as 'MODULE_PATHNAME', 'alter_rollup_wrapper';
+comment on function pulso.alter_rollup(text, text, boolean) is
+  'Gives a rollup another query under the same view; columns can be added at its end. with_data => false leaves the filling, and the change, to pulso.build.';
+
+create function pulso.explain_rollup(name text) returns table (step text, sql text)
+language c volatile strict
+as 'MODULE_PATHNAME', 'explain_rollup_wrapper';
+comment on function pulso.explain_rollup(text) is
+  'What is evaluated and run for a rollup: the captured expressions, and the SQL that reads, folds and fills it.';
+
+create function pulso.scanned(place tid) returns boolean
+language c stable strict parallel safe
+as 'MODULE_PATHNAME', 'scanned_wrapper';
+comment on function pulso.scanned(tid) is
+  'Always true; notes for pulso.progress how far the scan has come that fills a rollup.';
 
 create function pulso.capture() returns trigger
 language c volatile
@@ -108,7 +220,43 @@ as 'MODULE_PATHNAME', 'fold_rollup_wrapper';
 comment on function pulso.fold_rollup(integer, boolean) is
   'Moves the deltas of one rollup''s closed generations into its base; returns their number. Does nothing when another folder is at it, unless told to wait.';
 
-revoke execute on function pulso.has_pending(integer), pulso.close_generations(), pulso.fold_rollup(integer, boolean) from public;
+create function pulso.is_whole(base regclass) returns boolean
+language sql stable
+set search_path = pg_catalog, pg_temp
+as $$
+  select exists (select from pg_catalog.pg_index i where i.indrelid = base and i.indisunique and i.indisvalid)
+$$;
+comment on function pulso.is_whole(regclass) is
+  'Whether a rollup''s tables are all there: a dump that is being loaded brings rows first, then the counter, then the base''s index.';
+
+-- Writers would put generations on their deltas that readers take for folded.
+create function pulso.mend_counter() returns void
+language plpgsql volatile
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  counter bigint;
+  highest bigint;
+begin
+  select g.last_value into counter from pulso.generation g;
+  select pg_catalog.max(s.folded_through) into highest
+    from pulso.state s join pulso.rollup r on r.id = s.id
+   where s.folded_through >= counter and pulso.is_whole(r.base);
+  if highest is not null then
+    perform pg_catalog.setval('pulso.generation', highest + 1);
+    update pulso.state
+       set live = false,
+           reason = pg_catalog.format('the generation counter was at %s, behind %s; pulso.repair(name) builds it anew', counter, folded_through)
+     where folded_through >= counter;
+    raise warning 'pulso: the generation counter was at %, behind %: it has been set forward', counter, highest
+      using hint = 'The rollups concerned run their queries; pulso.repair(name) builds each anew.';
+  end if;
+end
+$$;
+comment on function pulso.mend_counter() is
+  'Sets the generation counter forward where a mishap has put it behind what is folded, and lets the rollups concerned run their queries.';
+
+revoke execute on function pulso.has_pending(integer), pulso.close_generations(), pulso.fold_rollup(integer, boolean), pulso.mend_counter() from public;
 
 -- Runs as the extension's owner, since the state is nobody else's to write; fold_rollup touches a rollup's
 -- own tables with the rights of the rollup's owner only.
@@ -126,15 +274,21 @@ begin
       using errcode = '25001',
             hint = 'Its snapshot must be younger than the transactions it looks for: call it in READ COMMITTED.';
   end if;
+  if pg_catalog.pg_is_in_recovery() then
+    raise exception 'pulso.fold cannot run on a standby'
+      using errcode = '25006', hint = 'Answers are exact without it; the primary folds.';
+  end if;
   if fold.name is not null and pulso.rollup_id(fold.name) is null then
     raise exception 'there is no rollup %', fold.name
       using errcode = '42P01', hint = 'The rollups are listed by: select name from pulso.rollups';
   end if;
+  perform pulso.mend_counter();
   select pg_catalog.array_agg(r.id order by r.id) into due
     from pulso.rollup r
     join pulso.state s on s.id = r.id
    where s.live
      and (fold.name is null or r.id = pulso.rollup_id(fold.name))
+     and pulso.is_whole(r.base)
      and pulso.has_pending(r.id);
   if due is null then
     return 0;
@@ -200,10 +354,12 @@ select r.id,
        s.folded_at,
        pg_catalog.pg_total_relation_size(r.base) as base_bytes,
        pg_catalog.pg_total_relation_size(r.delta) as delta_bytes,
-       pg_catalog.pg_get_viewdef(r.definition) as query
+       pg_catalog.pg_get_viewdef(r.definition) as query,
+       o.view::text as replaces
   from pulso.rollup r
   join pulso.state s on s.id = r.id
-  left join pg_catalog.pg_class c on c.oid = r.base;
+  left join pg_catalog.pg_class c on c.oid = r.base
+  left join pulso.rollup o on o.id = r.replaces;
 comment on view pulso.rollups is 'The rollups, what they rest on, and how far they are folded.';
 comment on column pulso.rollups.live is 'false: the view runs its query instead of reading the rollup; reason says why.';
 comment on column pulso.rollups.capture_mode is 'statement: captured once per statement from the transition tables.';
@@ -211,7 +367,28 @@ comment on column pulso.rollups.groups_estimate is 'Groups in the base, as of it
 comment on column pulso.rollups.pending_deltas is 'Deltas that each read adds to the base until they are folded.';
 comment on column pulso.rollups.open_generations is 'Generations that an open transaction kept from being folded.';
 
-create function pulso.verify(name text) returns bigint
+comment on column pulso.rollups.replaces is 'The rollup whose place this one takes once it is built; NULL but while pulso.alter_rollup is at work.';
+
+create view pulso.progress as
+select r.view::text as name,
+       l.pid,
+       case when l.objid::bigint = 4294967295 then 'storing groups' else 'reading' end as phase,
+       least(l.objid::bigint, t.blocks) as blocks_done,
+       t.blocks as blocks_total
+  from pg_catalog.pg_locks l
+  join pulso.rollup r on r.id = l.classid::bigint
+ cross join lateral (
+        select pg_catalog.pg_relation_size(r.source) / pg_catalog.current_setting('block_size')::bigint as blocks
+       ) as t
+ where l.locktype = 'advisory'
+   and l.objsubid = 20560
+   and l.database = (select d.oid from pg_catalog.pg_database d where d.datname = pg_catalog.current_database());
+comment on view pulso.progress is 'Rollups that are being filled at this moment, by build, repair, create or alter.';
+comment on column pulso.progress.name is 'The rollup; while pulso.alter_rollup is at work, the one that is to take another''s place.';
+comment on column pulso.progress.phase is 'reading: the table; storing groups: what was read is put into the base.';
+comment on column pulso.progress.blocks_done is 'Blocks of the table that have been read.';
+
+create function pulso.verify(name text, filter text default null) returns bigint
 language plpgsql stable
 set search_path = pg_catalog, pg_temp
 as $$
@@ -224,15 +401,16 @@ begin
     raise exception 'there is no rollup %', verify.name
       using errcode = '42P01', hint = 'The rollups are listed by: select name from pulso.rollups';
   end if;
-  -- One statement, one snapshot: what is compared is the same instant.
+  -- One statement, one snapshot: what is compared is the same instant. The filter is run with the caller's rights.
   execute pg_catalog.format(
-    'select count(*) from ((table %1$s except all table %2$s) union all (table %2$s except all table %1$s)) as d',
-    rollup.view, rollup.definition) into differences;
+    'with r as not materialized (select * from %1$s where %3$s), q as not materialized (select * from %2$s where %3$s)
+     select count(*) from ((table r except all table q) union all (table q except all table r)) as d',
+    rollup.view, rollup.definition, coalesce('(' || filter || E'\n)', 'true')) into differences;
   return differences;
 end
 $$;
-comment on function pulso.verify(text) is
-  'Compares a rollup with its query in one snapshot, without locks; returns the rows that differ: 0 unless something is wrong.';
+comment on function pulso.verify(text, text) is
+  'Compares a rollup with its query in one snapshot, without locks; returns the rows that differ: 0 unless something is wrong. `filter`, a condition on the rollup''s columns, compares a part: of grouped columns it makes it cheap.';
 
 create function pulso.folder_running() returns boolean
 language sql stable
@@ -246,4 +424,4 @@ $$;
 comment on function pulso.folder_running() is
   'Whether a background worker folds this database; where none does, `pulso serve` or a call of pulso.fold() must.';
 
-grant select on pulso.rollup, pulso.state, pulso.rollups to public;
+grant select on pulso.rollup, pulso.state, pulso.rollups, pulso.progress to public;

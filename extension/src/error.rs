@@ -32,8 +32,14 @@ pub enum Refusal {
     BadName { name: String },
     #[error("{function} cannot run at this isolation level")]
     Isolation { function: &'static str },
-    #[error("with_data => false is not supported yet")]
-    WithoutData,
+    #[error("table {table} is busy: an open transaction has written to it")]
+    Busy { table: String },
+    #[error("{view} is busy: open transactions read it, or write to its table")]
+    Readers { view: String },
+    #[error("the extension's SQL is of version {installed}, its library of version {library}")]
+    Outdated { installed: String, library: &'static str },
+    #[error("the columns of {view} cannot change so: {difference}")]
+    Columns { view: String, difference: String },
     #[error("the table was changed by another transaction since this one began")]
     TruncateConflict,
 }
@@ -47,8 +53,10 @@ impl Refusal {
             | Self::Aggregate { .. }
             | Self::Output { .. }
             | Self::Key { .. }
-            | Self::Source { .. }
-            | Self::WithoutData => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+            | Self::Source { .. } => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+            Self::Busy { .. } | Self::Readers { .. } => Code::ERRCODE_LOCK_NOT_AVAILABLE,
+            Self::Outdated { .. } => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Self::Columns { .. } => Code::ERRCODE_INVALID_TABLE_DEFINITION,
             Self::NotASelect => Code::ERRCODE_SYNTAX_ERROR,
             Self::NotOwner { .. } => Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
             Self::NoRollup { .. } => Code::ERRCODE_UNDEFINED_TABLE,
@@ -78,8 +86,18 @@ impl Refusal {
             }
             Self::BadName { .. } => "Write it as schema.name, quoted where SQL asks for it.",
             Self::Isolation { .. } => "Call it in a READ COMMITTED transaction.",
-            Self::WithoutData => {
-                "Call create_rollup(name, query): it fills the rollup while writers of the table wait."
+            Self::Busy { .. } => {
+                "Nothing was changed; try again. Asking longer would make every other writer wait as well. \
+                 `pulso rollup` tries again by itself."
+            }
+            Self::Readers { .. } => {
+                "Nothing was changed. With with_data => false, pulso.build(name) fills the new query without holding up \
+                 writers, and can be called again when the view is free."
+            }
+            Self::Outdated { .. } => "Run: alter extension pulso update",
+            Self::Columns { .. } => {
+                "Columns can only be added at the end, since other views may read the ones that are there. \
+                 Make a rollup of another name, or drop this one and create it again."
             }
             Self::TruncateConflict => "Run the transaction again.",
         }

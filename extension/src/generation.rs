@@ -10,6 +10,9 @@ use crate::pg::{catalog, session, xact};
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
+/// More new generations than this are looked up in `pg_locks` instead of one by one.
+const FAR: i64 = 10_000;
+
 thread_local! {
     /// The generation of this transaction, once it has written a delta.
     static MINE: Cell<Option<i64>> = const { Cell::new(None) };
@@ -55,8 +58,10 @@ pub fn of_this_transaction() -> i64 {
 /// snapshot sees, since Postgres releases locks only after a commit is visible.
 pub fn close() -> Horizon {
     let next = session::next_generation();
+    // Looking at all locks is for the first time, and for a counter that has jumped, as it does when a dump is loaded.
+    let known = HORIZON.take().filter(|horizon| (1..=FAR).contains(&(next - horizon.through)));
     let mut horizon =
-        HORIZON.take().unwrap_or_else(|| Horizon { through: next - 1, open: session::generations_held_before(next) });
+        known.unwrap_or_else(|| Horizon { through: next - 1, open: session::generations_held_before(next) });
     let candidates: Vec<i64> = horizon.open.iter().copied().chain(horizon.through + 1..next).collect();
     let mine = MINE.get();
     // One's own lock is no obstacle to oneself: a transaction's own generation is open until it ends.
@@ -65,6 +70,12 @@ pub fn close() -> Horizon {
     horizon.through = next - 1;
     HORIZON.set(Some(horizon.clone()));
     horizon
+}
+
+/// As [`close`], without trust in what this backend knew: the counter may have been set by hand.
+pub fn close_anew() -> Horizon {
+    HORIZON.take();
+    close()
 }
 
 /// What [`close`] found last.

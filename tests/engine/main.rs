@@ -9,8 +9,11 @@ mod concurrency;
 mod crash;
 mod histories;
 mod install;
+mod life;
 mod refusals;
+mod restore;
 mod statements;
+mod upgrade;
 
 use tokio_postgres::Client;
 

@@ -10,18 +10,23 @@ use pgrx::pg_sys;
 pub enum Tag {
     /// A generation, shared by the transactions that put it on their deltas.
     Generation(i64),
-    /// The right to fold one rollup.
+    /// The right to fold one rollup, or to fill it.
     Folder(i32),
+    /// Not a lock but a note, read in `pg_locks` by `pulso.progress`: a rollup is being filled, and how far the scan of
+    /// its table has come, in blocks. It is seen at once and goes away with its transaction, however that ends.
+    Progress(i32, u32),
 }
 
 /// The fourth field of the tags, also seen as `objsubid` in `pg_locks`.
 pub const GENERATION_CLASS: u16 = 0x5047;
 const FOLDER_CLASS: u16 = 0x5046;
+const PROGRESS_CLASS: u16 = 0x5050;
 
 fn locktag(tag: Tag) -> pg_sys::LOCKTAG {
     let (class, number) = match tag {
         Tag::Generation(generation) => (GENERATION_CLASS, generation as u64),
         Tag::Folder(rollup) => (FOLDER_CLASS, u64::from(rollup.unsigned_abs())),
+        Tag::Progress(rollup, blocks) => (PROGRESS_CLASS, u64::from(rollup.unsigned_abs()) << 32 | u64::from(blocks)),
     };
     pg_sys::LOCKTAG {
         // SAFETY: a plain value of this backend.

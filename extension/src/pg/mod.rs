@@ -4,6 +4,7 @@
 
 pub mod append;
 pub mod catalog;
+pub mod collect;
 pub mod invalidation;
 pub mod jsonb;
 pub mod latest;

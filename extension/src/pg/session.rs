@@ -1,6 +1,7 @@
 //! The session's rights, its search path, and SQL run inside the server.
 
 use super::lock;
+use crate::error::Refusal;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, PgRelation, pg_sys};
@@ -66,6 +67,40 @@ impl Drop for PinnedPath {
     }
 }
 
+/// Waits for locks no longer than some milliseconds, until dropped; a shorter `lock_timeout` of the session stays.
+pub struct ShortWaits(i32);
+
+impl ShortWaits {
+    pub fn of_ms(milliseconds: i32) -> Self {
+        // SAFETY: a number of this backend.
+        let current = unsafe { pg_sys::LockTimeout };
+        let timeout = if current > 0 { current.min(milliseconds) } else { milliseconds };
+        let Ok(text) = std::ffi::CString::new(timeout.to_string()) else { error!("a number with a NUL byte") };
+        // SAFETY: NUL-terminated strings; the new level is closed by Drop, or by an abort.
+        unsafe {
+            let level = pg_sys::NewGUCNestLevel();
+            pg_sys::set_config_option(
+                c"lock_timeout".as_ptr(),
+                text.as_ptr(),
+                pg_sys::GucContext::PGC_USERSET,
+                pg_sys::GucSource::PGC_S_SESSION,
+                pg_sys::GucAction::GUC_ACTION_SAVE,
+                true,
+                0,
+                false,
+            );
+            Self(level)
+        }
+    }
+}
+
+impl Drop for ShortWaits {
+    fn drop(&mut self) {
+        // SAFETY: the level opened by `of_ms`, not closed since.
+        unsafe { pg_sys::AtEOXact_GUC(true, self.0) };
+    }
+}
+
 /// An argument of type T.
 pub fn arg<T: IntoDatum>(value: T) -> DatumWithOid<'static> {
     // SAFETY: the OID is that of T.
@@ -97,6 +132,18 @@ pub fn current_role() -> pg_sys::Oid {
 pub fn extension_owner() -> pg_sys::Oid {
     one("select extowner from pg_catalog.pg_extension where extname = 'pulso'", &[])
         .unwrap_or_else(|| error!("the extension pulso is not installed in this database"))
+}
+
+/// Refuses to go on with SQL objects of another version than the library's: what is not upgraded yet keeps capturing
+/// and folding, but rollups are made and changed by matching parts only.
+pub fn refuse_other_version() -> Result<(), Refusal> {
+    let library = env!("CARGO_PKG_VERSION");
+    let installed: Option<String> =
+        one("select extversion::text from pg_catalog.pg_extension where extname = 'pulso'", &[]);
+    match installed {
+        Some(installed) if installed != library => Err(Refusal::Outdated { installed, library }),
+        _ => Ok(()),
+    }
 }
 
 /// Advances the generation counter; returns the new generation.

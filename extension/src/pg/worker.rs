@@ -3,10 +3,11 @@
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
-/// Whether the library is being loaded by `shared_preload_libraries`.
+/// Whether the library is being loaded by `shared_preload_libraries`, in a server that works for people: not one that
+/// pg_upgrade has started, where nothing must write beside it.
 pub fn is_preloading() -> bool {
-    // SAFETY: a plain flag of this process.
-    unsafe { pg_sys::process_shared_preload_libraries_in_progress }
+    // SAFETY: plain flags of this process.
+    unsafe { pg_sys::process_shared_preload_libraries_in_progress && !pg_sys::IsBinaryUpgrade }
 }
 
 /// Reads the configuration files again.

@@ -1,15 +1,20 @@
 //! `pulso.create_rollup` and `pulso.drop_rollup`.
 
+use super::build;
 use super::sql::{Names, Sql};
 use crate::error::{OrRaise, Refusal};
+use crate::pg::catalog::{self, Rollup};
+use crate::pg::lock::{self, Tag};
 use crate::pg::query::{self, Definition};
-use crate::pg::session::{self, AsRole, PinnedPath, arg};
-use crate::pg::{catalog, xact};
+use crate::pg::session::{self, AsRole, PinnedPath, ShortWaits, arg};
+use crate::pg::xact;
 use pgrx::prelude::*;
 use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 
 /// Room that "_<id>_delta" needs within Postgres's 63 bytes.
 const STEM_MAX: usize = 40;
+/// How long DDL on a table that is in use may wait for its lock.
+pub const LOCK_WAIT_MS: i32 = 200;
 
 #[pg_extern(strict)]
 fn create_rollup(name: &str, query: &str, with_data: bool) {
@@ -22,32 +27,49 @@ fn drop_rollup(name: &str) {
 }
 
 fn create(name: &str, text: &str, with_data: bool) -> Result<(), Refusal> {
-    if !with_data {
-        return Err(Refusal::WithoutData);
-    }
     if xact::keeps_one_snapshot() {
         return Err(Refusal::Isolation { function: "pulso.create_rollup" });
     }
+    session::refuse_other_version()?;
     let (schema, relation) = target(name)?;
-    let select = query::single_select(text)?;
-    let caller = session::current_role();
-    let owner = session::extension_owner();
     let view = quote_qualified_identifier(&schema, &relation);
     let taken: Option<bool> = session::one("select pg_catalog.to_regclass($1) is not null", &[arg(view.clone())]);
     if taken == Some(true) {
         return Err(Refusal::NameTaken { name: view });
     }
+    make(&Wanted { schema: &schema, relation: &relation, query: text, with_data, replaces: None })?;
+    Ok(())
+}
 
+/// A rollup to be made.
+pub struct Wanted<'a> {
+    pub schema: &'a str,
+    pub relation: &'a str,
+    pub query: &'a str,
+    /// Filled in this transaction while writers of the table wait; else by `pulso.build`, while nobody does.
+    pub with_data: bool,
+    /// The rollup whose place it is to take. Until then its view is in the engine's schema.
+    pub replaces: Option<i32>,
+}
+
+/// Makes a rollup that the role in force will own; returns its number.
+pub fn make(wanted: &Wanted<'_>) -> Result<i32, Refusal> {
+    let select = query::single_select(wanted.query)?;
+    let caller = session::current_role();
+    let owner = session::extension_owner();
     let id: i32 = {
         let _role = AsRole::become_role(owner);
         session::one("select pg_catalog.nextval('pulso.rollup_id_seq')::int", &[])
             .unwrap_or_else(|| error!("no id for the rollup"))
     };
-    let stem = stem(&relation);
+    let stem = stem(wanted.relation);
     let inner =
         |schema: &str, suffix: &str| quote_qualified_identifier(schema, format!("{stem}_{id}_{suffix}").as_str());
     let names = Names {
-        view,
+        view: match wanted.replaces {
+            None => quote_qualified_identifier(wanted.schema, wanted.relation),
+            Some(_) => inner(wanted.schema, "next"),
+        },
         definition: inner("pulso", "query"),
         base: inner("pulso", "base"),
         delta: inner("pulso", "delta"),
@@ -55,18 +77,13 @@ fn create(name: &str, text: &str, with_data: bool) -> Result<(), Refusal> {
 
     // The query is read with the caller's rights and search path, in the schema where the caller may make views;
     // then it moves to the engine's schema, where only the extension's owner may put things.
-    let passing = inner(&schema, "query");
+    let passing = inner(wanted.schema, "query");
     session::run(&format!("create view {passing} as\n{select}\n"), &[]);
     let _path = PinnedPath::pin();
-    {
-        let _role = AsRole::become_role(owner);
-        session::run(&format!("alter view {passing} set schema pulso"), &[]);
-    }
+    move_to_engine(&passing, owner);
     let definition = query::read(oid_of(&names.definition))?;
     let source = session::qualified_name(definition.source);
     refuse_source(&definition, &source)?;
-    // The lock of CREATE TRIGGER, taken before the first look at the rows: writers wait until this commits.
-    session::run(&format!("lock table only {source} in share row exclusive mode"), &[]);
 
     let sql = Sql::new(id, names, &definition);
     let names = sql.names();
@@ -79,61 +96,108 @@ fn create(name: &str, text: &str, with_data: bool) -> Result<(), Refusal> {
             session::run(&format!("alter table {table} owner to {}", quote_identifier(role_name(caller))), &[]);
         }
     }
-    session::run(&sql.fill(), &[]);
-    session::run(&format!("analyze {}", names.base), &[]);
     session::run(&sql.create_view(), &[]);
+    let view = oid_of(&names.view);
+    if wanted.replaces.is_some() {
+        move_to_engine(&names.view, owner);
+    }
+    // The lock of CREATE TRIGGER: it waits for every transaction that has written to the table, so that each row a
+    // later snapshot does not see has its delta. New writers queue behind it: taken last, and, where the table is to
+    // be filled online, not waited for.
+    if wanted.with_data {
+        lock_source(&source);
+    } else {
+        lock_source_at_once(&source)?;
+    }
     create_triggers(&definition, &source);
     {
         let _role = AsRole::become_role(owner);
         session::run(
             "with made as (
-               insert into pulso.rollup (id, view, definition, source, base, delta)
-               overriding system value values ($1, $2::regclass, $3::regclass, $4::regclass, $5::regclass, $6::regclass)
+               insert into pulso.rollup (id, view, definition, source, base, delta, replaces)
+               overriding system value values ($1, $2, $3::regclass, $4::regclass, $5::regclass, $6::regclass, $7)
                returning id)
-             insert into pulso.state (id) select id from made",
+             insert into pulso.state (id, live, reason) select id, false, 'not built yet' from made",
             &[
                 arg(id),
-                arg(names.view.clone()),
+                arg(view),
                 arg(names.definition.clone()),
                 arg(source),
                 arg(names.base.clone()),
                 arg(names.delta.clone()),
+                arg(wanted.replaces),
             ],
         );
     }
     session::invalidate(definition.source);
-    Ok(())
+    if wanted.with_data {
+        let made = build::by_id(id).unwrap_or_else(|| error!("rollup {id} is not in the catalog"));
+        build::rebuild(&made);
+    }
+    Ok(id)
+}
+
+fn move_to_engine(view: &str, owner: pg_sys::Oid) {
+    let _role = AsRole::become_role(owner);
+    session::run(&format!("alter view {view} set schema pulso"), &[]);
+}
+
+/// Keeps writers off a table until the transaction ends, after waiting for those there are.
+fn lock_source(source: &str) {
+    session::run(&format!("lock table only {source} in share row exclusive mode"), &[]);
+}
+
+/// The same, if writers let go in a moment: whoever waits here makes every new writer wait as well.
+pub fn lock_source_at_once(source: &str) -> Result<(), Refusal> {
+    let _waits = ShortWaits::of_ms(LOCK_WAIT_MS);
+    PgTryBuilder::new(std::panic::AssertUnwindSafe(|| {
+        lock_source(source);
+        Ok(())
+    }))
+    .catch_when(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, |_| Err(Refusal::Busy { table: source.to_owned() }))
+    .execute()
 }
 
 fn drop(name: &str) -> Result<(), Refusal> {
-    let id: Option<i32> = session::one("select pulso.rollup_id($1)", &[arg(name.to_owned())]);
-    let no_rollup = || Refusal::NoRollup { name: name.to_owned() };
-    let id = id.ok_or_else(no_rollup)?;
-    let rollups = catalog::rollups();
-    let rollup = *rollups.iter().find(|rollup| rollup.id == id).ok_or_else(no_rollup)?;
+    session::refuse_other_version()?;
+    let rollup = build::find(name)?;
     refuse_stranger(rollup.view, session::qualified_name(rollup.view))?;
+    let successor = build::successor(rollup.id);
+    for rollup in successor.iter().chain([&rollup]) {
+        // Whoever fills or folds it goes first: waiting for that with a lock on its table would keep writers waiting too.
+        lock::exclusive(Tag::Folder(rollup.id));
+        lock_source(&session::qualified_name(rollup.source));
+        remove(rollup, true);
+    }
+    Ok(())
+}
+
+/// Removes a rollup's tables, its view if asked to, and its triggers if it is the last on its table. The caller keeps
+/// writers off the table.
+pub fn remove(rollup: &Rollup, with_view: bool) {
     let owner = session::extension_owner();
     let _path = PinnedPath::pin();
-    let source = session::qualified_name(rollup.source);
-    session::run(&format!("lock table only {source} in share row exclusive mode"), &[]);
-    let names = [rollup.view, rollup.definition, rollup.base, rollup.delta].map(session::qualified_name);
-    session::run(&format!("drop view {}, {}", names[0], names[1]), &[]);
-    session::run(&format!("drop table {}, {}", names[2], names[3]), &[]);
-    if !rollups.iter().any(|other| other.source == rollup.source && other.id != id) {
+    let [source, view, definition, base, delta] =
+        [rollup.source, rollup.view, rollup.definition, rollup.base, rollup.delta].map(session::qualified_name);
+    if with_view {
+        session::run(&format!("drop view {view}"), &[]);
+    }
+    session::run(&format!("drop view {definition}"), &[]);
+    session::run(&format!("drop table {base}, {delta}"), &[]);
+    if !catalog::rollups().iter().any(|other| other.source == rollup.source && other.id != rollup.id) {
         for event in EVENTS {
             session::run(&format!("drop trigger if exists pulso_{event} on {source}"), &[]);
         }
     }
     {
         let _role = AsRole::become_role(owner);
-        session::run("delete from pulso.rollup where id = $1", &[arg(id)]);
+        session::run("delete from pulso.rollup where id = $1", &[arg(rollup.id)]);
     }
     session::invalidate(rollup.source);
-    Ok(())
 }
 
 /// Schema and name of the view to make.
-fn target(name: &str) -> Result<(String, String), Refusal> {
+pub fn target(name: &str) -> Result<(String, String), Refusal> {
     let bad = || Refusal::BadName { name: name.to_owned() };
     let parts: Vec<String> =
         session::one("select pg_catalog.parse_ident($1)", &[arg(name.to_owned())]).ok_or_else(bad)?;
@@ -156,7 +220,7 @@ fn stem(relation: &str) -> &str {
     &relation[..end]
 }
 
-fn oid_of(name: &str) -> pg_sys::Oid {
+pub fn oid_of(name: &str) -> pg_sys::Oid {
     session::one("select $1::regclass::oid", &[arg(name.to_owned())]).unwrap_or_else(|| error!("no relation {name}"))
 }
 
@@ -166,7 +230,7 @@ fn role_name(role: pg_sys::Oid) -> String {
 }
 
 /// Refuses a role that is not, and is not a member of, the owner of a relation.
-fn refuse_stranger(relation: pg_sys::Oid, what: String) -> Result<(), Refusal> {
+pub fn refuse_stranger(relation: pg_sys::Oid, what: String) -> Result<(), Refusal> {
     let owns: Option<bool> = session::one(
         "select pg_catalog.pg_has_role(c.relowner, 'usage') from pg_catalog.pg_class c where c.oid = $1",
         &[arg(relation)],

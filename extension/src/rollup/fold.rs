@@ -19,7 +19,7 @@ thread_local! {
 
 #[pg_extern(strict)]
 fn has_pending(id: i32) -> bool {
-    let (rollup, statements) = statements(id);
+    let Some((rollup, statements)) = statements(id) else { return false };
     let _path = PinnedPath::pin();
     let _role = AsRole::become_role(rollup.owner);
     planned(&statements.has_pending, &[], &[], |rows| rows.first().get_one::<bool>().ok().flatten().unwrap_or(false))
@@ -38,7 +38,8 @@ fn fold_rollup(id: i32, wait: bool) -> i64 {
     } else if !lock::try_exclusive(tag) {
         return 0;
     }
-    let (rollup, statements) = statements(id);
+    // Dropped, or altered, since it was found to be due.
+    let Some((rollup, statements)) = statements(id) else { return 0 };
     let horizon = generation::horizon();
     let open: Vec<i64> = horizon.open.iter().copied().collect();
     let _path = PinnedPath::pin();
@@ -71,14 +72,12 @@ struct Statements {
     remove: String,
 }
 
-fn statements(id: i32) -> (Rollup, Statements) {
-    let Some(rollup) = catalog::rollups().into_iter().find(|rollup| rollup.id == id) else {
-        error!("there is no rollup number {id}");
-    };
+fn statements(id: i32) -> Option<(Rollup, Statements)> {
+    let rollup = catalog::rollups().into_iter().find(|rollup| rollup.id == id)?;
     let _path = PinnedPath::pin();
     let definition = query::read(rollup.definition).unwrap_or_else(|refusal| refusal.raise());
     let sql = Sql::new(id, names(&rollup), &definition);
-    (rollup, Statements { has_pending: sql.has_pending(), fold: sql.fold(), remove: sql.remove() })
+    Some((rollup, Statements { has_pending: sql.has_pending(), fold: sql.fold(), remove: sql.remove() }))
 }
 
 /// Runs a statement by a plan kept for the life of the backend.

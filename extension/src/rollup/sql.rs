@@ -82,8 +82,8 @@ impl<'a> Sql<'a> {
         ]
     }
 
-    /// The groups of the source, in the layout of the base.
-    fn accumulate(&self) -> String {
+    /// The groups of the source, in the layout of the base. `also` is a further condition on its rows.
+    fn accumulate(&self, also: Option<&str>) -> String {
         let source = self.definition.source;
         let keys = self
             .definition
@@ -98,7 +98,12 @@ impl<'a> Sql<'a> {
             .enumerate()
             .map(|(i, a)| format!("{} as x{}", a.expression.sql(source), i + 1));
         let inner = keys.chain(arguments).collect::<Vec<_>>().join(", ");
-        let filter = self.definition.filter.map(|f| format!(" where {}", f.sql(source))).unwrap_or_default();
+        let conditions: Vec<String> = also
+            .map(str::to_owned)
+            .into_iter()
+            .chain(self.definition.filter.map(|filter| format!("({})", filter.sql(source))))
+            .collect();
+        let filter = if conditions.is_empty() { String::new() } else { format!(" where {}", conditions.join(" and ")) };
         let outer: Vec<String> = self
             .keys
             .iter()
@@ -113,14 +118,24 @@ impl<'a> Sql<'a> {
         )
     }
 
-    pub fn fill(&self) -> String {
-        let having = if self.keys.is_empty() { " where n <> 0" } else { "" };
-        format!(
-            "insert into {} ({cols}) select {cols} from ({}) as a{having}",
-            self.names.base,
-            self.accumulate(),
-            cols = self.columns()
-        )
+    /// The groups of the source; the scan says how far it has come.
+    pub fn groups(&self) -> String {
+        format!("select {} from ({}) as a where n <> 0", self.columns(), self.accumulate(Some("pulso.scanned(ctid)")))
+    }
+
+    /// Puts into the base what [`Self::groups`] has given, collected under a name.
+    pub fn store(&self, collected: &str) -> String {
+        format!("insert into {} ({cols}) select {cols} from {collected}", self.names.base, cols = self.columns())
+    }
+
+    /// Takes every group out of the base.
+    pub fn empty_base(&self) -> String {
+        format!("delete from {}", self.names.base)
+    }
+
+    /// Takes out every delta that the snapshot sees.
+    pub fn empty_delta(&self) -> String {
+        format!("delete from {}", self.names.delta)
     }
 
     /// Takes every row of the source away again. $1: generation.
@@ -132,7 +147,7 @@ impl<'a> Sql<'a> {
             self.names.delta,
             self.columns(),
             values.join(", "),
-            self.accumulate()
+            self.accumulate(None)
         )
     }
 
@@ -175,15 +190,19 @@ impl<'a> Sql<'a> {
     }
 
     pub fn create_view(&self) -> String {
+        format!("create view {} as {}", self.names.view, self.read())
+    }
+
+    /// What the view is: base and pending deltas where the rollup is live in the reader's snapshot, else the query.
+    pub fn read(&self) -> String {
         let outputs = joined(&self.definition.outputs, ", ", |output| {
             format!("{} as {}", self.shown(output.shown), quote_identifier(&output.name))
         });
         // Without GROUP BY there is one row, whatever the table holds.
         let present = if self.keys.is_empty() { "" } else { " and m.n > 0" };
         format!(
-            "create view {} as select {outputs} from ({}) as m where {live}{present}
+            "select {outputs} from ({}) as m where {live}{present}
              union all select d.* from {} as d where {live} is not true",
-            self.names.view,
             self.merged(),
             self.names.definition,
             live = self.state("live")

@@ -1,0 +1,54 @@
+//! `pulso.explain_rollup`: what is computed for a rollup, in SQL.
+
+use super::build::find;
+use super::capture::names;
+use super::layout;
+use super::sql::Sql;
+use crate::error::{OrRaise, Refusal};
+use crate::pg::collect::COLLECTED;
+use crate::pg::query::{self, Definition};
+use crate::pg::session::{self, PinnedPath};
+use pgrx::prelude::*;
+
+#[pg_extern(strict)]
+fn explain_rollup(name: &str) -> TableIterator<'static, (name!(step, String), name!(sql, String))> {
+    TableIterator::new(explain(name).or_raise())
+}
+
+fn explain(name: &str) -> Result<Vec<(String, String)>, Refusal> {
+    let rollup = find(name)?;
+    let _path = PinnedPath::pin();
+    let definition = query::read(rollup.definition)?;
+    let sql = Sql::new(rollup.id, names(&rollup), &definition);
+    let steps = [
+        ("capture: from", session::qualified_name(definition.source)),
+        ("read", sql.read()),
+        ("fold", sql.fold()),
+        ("fold: remove empty groups", sql.remove()),
+        ("build", sql.groups()),
+        ("build: store", sql.store(COLLECTED)),
+        ("build: take out what is counted", sql.empty_delta()),
+        ("truncate", sql.negate()),
+    ];
+    let steps = steps.map(|(step, sql)| (step.to_owned(), sql)).into_iter();
+    let mut steps: Vec<(String, String)> = steps.collect();
+    steps.splice(1..1, captured(&definition));
+    Ok(steps)
+}
+
+/// What is evaluated for each row, by column of the delta.
+fn captured(definition: &Definition) -> Vec<(String, String)> {
+    let source = definition.source;
+    let filter = definition.filter.iter().map(|filter| ("capture: where".to_owned(), filter.sql(source)));
+    let keys = layout::keys(definition)
+        .into_iter()
+        .zip(&definition.keys)
+        .map(|(column, key)| (format!("capture: {column}"), key.expression.sql(source)));
+    let arguments = definition
+        .arguments
+        .iter()
+        .enumerate()
+        .map(|(i, argument)| (format!("capture: x{}", i + 1), argument.expression.sql(source)));
+    let added = layout::additives(definition).into_iter().map(|(column, _, sum)| (format!("capture: {column}"), sum));
+    filter.chain(keys).chain(arguments).chain(added).collect()
+}
