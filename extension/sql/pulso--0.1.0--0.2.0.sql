@@ -4,7 +4,9 @@
 -- ---------------------------------------------------------------- catalog
 
 alter table pulso.rollup add column replaces integer;
+alter table pulso.rollup add column joined regclass[] not null default '{}';
 comment on column pulso.rollup.replaces is 'The rollup whose place it takes once it is built; NULL but while pulso.alter_rollup is at work.';
+comment on column pulso.rollup.joined is 'The tables that are joined to it.';
 
 -- A dump brings base and deltas as they were, and each trigger after the rows of its table: all fits. But where rows
 -- are loaded into a table whose triggers are there already, each is captured on top of a base that counts it. So a
@@ -41,7 +43,7 @@ create trigger state_is_loaded before insert on pulso.state
 -- ---------------------------------------------------------------- life of a rollup
 
 comment on function pulso.create_rollup(text, text, boolean) is
-  'Creates view `name` that always equals `query`, a grouped select over one table, and fills it while writers of the table wait; with_data => false leaves that to pulso.build, for which nobody waits.';
+  'Creates view `name` that always equals `query`, a grouped select over a table and tables joined to it by foreign keys, and fills it while writers of the tables wait; with_data => false leaves that to pulso.build, for which nobody waits.';
 
 create function pulso.fill_rollup(name text, anew boolean) returns bigint
 language c volatile strict
@@ -161,6 +163,12 @@ comment on function pulso.mend_counter() is
 
 revoke execute on function pulso.mend_counter() from public;
 
+create function pulso.begin() returns trigger
+language c volatile
+as 'MODULE_PATHNAME', 'begin_wrapper';
+comment on function pulso.begin() is
+  'Notes that a statement on a joined table begins. Its triggers are made by create_rollup.';
+
 -- Runs as the extension's owner, since the state is nobody else's to write; fold_rollup touches a rollup's
 -- own tables with the rights of the rollup's owner only.
 create or replace function pulso.fold(name text default null) returns bigint
@@ -219,7 +227,7 @@ $$;
 create or replace view pulso.rollups as
 select r.id,
        r.view::text as name,
-       r.source::text as source,
+       pg_catalog.array_to_string(r.source || r.joined, ', ') as source,
        s.live,
        s.reason,
        'statement'::text as capture_mode,

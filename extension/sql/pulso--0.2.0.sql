@@ -15,12 +15,14 @@ create table pulso.rollup (
   delta regclass not null,
   created_at timestamptz not null default now(),
   replaces integer,
+  joined regclass[] not null default '{}',
   constraint rollup_view_key unique (view)
 );
 comment on table pulso.rollup is 'One row per rollup. Written by the functions of this schema only; read pulso.rollups.';
 comment on column pulso.rollup.view is 'The view that people query.';
 comment on column pulso.rollup.definition is 'A view of the rollup''s query: it lets Postgres track renames and dependencies, and is what verify compares with.';
 comment on column pulso.rollup.source is 'The table whose rows are counted.';
+comment on column pulso.rollup.joined is 'The tables that are joined to it.';
 comment on column pulso.rollup.base is 'Groups folded so far.';
 comment on column pulso.rollup.delta is 'Changes not folded yet.';
 comment on column pulso.rollup.replaces is 'The rollup whose place it takes once it is built; NULL but while pulso.alter_rollup is at work.';
@@ -108,7 +110,7 @@ create function pulso.create_rollup(name text, query text, with_data boolean def
 language c volatile strict
 as 'MODULE_PATHNAME', 'create_rollup_wrapper';
 comment on function pulso.create_rollup(text, text, boolean) is
-  'Creates view `name` that always equals `query`, a grouped select over one table, and fills it while writers of the table wait; with_data => false leaves that to pulso.build, for which nobody waits.';
+  'Creates view `name` that always equals `query`, a grouped select over a table and tables joined to it by foreign keys, and fills it while writers of the tables wait; with_data => false leaves that to pulso.build, for which nobody waits.';
 
 create function pulso.drop_rollup(name text) returns void
 language c volatile strict
@@ -199,6 +201,12 @@ language c volatile
 as 'MODULE_PATHNAME', 'capture_wrapper';
 comment on function pulso.capture() is
   'Appends to each rollup of the table what a statement changed. Its triggers are made by create_rollup.';
+
+create function pulso.begin() returns trigger
+language c volatile
+as 'MODULE_PATHNAME', 'begin_wrapper';
+comment on function pulso.begin() is
+  'Notes that a statement on a joined table begins. Its triggers are made by create_rollup.';
 
 -- ---------------------------------------------------------------- folding
 -- The steps are functions of their own so that each runs in a snapshot of its own.
@@ -343,7 +351,7 @@ comment on function pulso.pending(regclass, bigint, bigint[]) is 'Deltas not fol
 create view pulso.rollups as
 select r.id,
        r.view::text as name,
-       r.source::text as source,
+       pg_catalog.array_to_string(r.source || r.joined, ', ') as source,
        s.live,
        s.reason,
        'statement'::text as capture_mode,

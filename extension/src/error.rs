@@ -20,6 +20,14 @@ pub enum Refusal {
     Key { expression: String, why: &'static str },
     #[error("a rollup cannot read {what}")]
     Source { what: String, hint: &'static str },
+    #[error("a rollup cannot join {table}: {why}")]
+    Join { table: String, why: String, hint: &'static str },
+    #[error("a change of {table} would move more than {limit} rows of a rollup in one statement")]
+    Moves { table: String, limit: i64 },
+    #[error("triggers of joined tables changed {table} while the rollups were between two of its changes")]
+    Entangled { table: String },
+    #[error("could not serialize access due to a concurrent change of a joined table")]
+    Serialization,
     #[error("the query of a rollup must be a single SELECT")]
     NotASelect,
     #[error("you must own {what}")]
@@ -53,7 +61,9 @@ impl Refusal {
             | Self::Aggregate { .. }
             | Self::Output { .. }
             | Self::Key { .. }
-            | Self::Source { .. } => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+            | Self::Source { .. }
+            | Self::Join { .. }
+            | Self::Entangled { .. } => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::Busy { .. } | Self::Readers { .. } => Code::ERRCODE_LOCK_NOT_AVAILABLE,
             Self::Outdated { .. } => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::Columns { .. } => Code::ERRCODE_INVALID_TABLE_DEFINITION,
@@ -63,13 +73,15 @@ impl Refusal {
             Self::NameTaken { .. } => Code::ERRCODE_DUPLICATE_TABLE,
             Self::BadName { .. } => Code::ERRCODE_INVALID_NAME,
             Self::Isolation { .. } => Code::ERRCODE_ACTIVE_SQL_TRANSACTION,
-            Self::TruncateConflict => Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
+            Self::Moves { .. } => Code::ERRCODE_PROGRAM_LIMIT_EXCEEDED,
+            Self::TruncateConflict | Self::Serialization => Code::ERRCODE_T_R_SERIALIZATION_FAILURE,
         }
     }
 
     fn hint(&self) -> &'static str {
         match self {
             Self::Construct { hint, .. } | Self::Aggregate { hint, .. } | Self::Source { hint, .. } => hint,
+            Self::Join { hint, .. } => hint,
             Self::Mutable { .. } => {
                 "The same row must give the same result at any time and in any session. Turn timestamptz into local time \
                  with AT TIME ZONE and a literal zone; keep now() and current_date for the query that reads the rollup."
@@ -99,7 +111,14 @@ impl Refusal {
                 "Columns can only be added at the end, since other views may read the ones that are there. \
                  Make a rollup of another name, or drop this one and create it again."
             }
-            Self::TruncateConflict => "Run the transaction again.",
+            Self::Moves { .. } => {
+                "Change fewer rows at a time, or raise pulso.max_moved_rows. Where this happens often, group by the key \
+                 and join the table in a view over the rollup."
+            }
+            Self::Entangled { .. } => {
+                "Change the tables of a join in statements of their own, or in one, but not in triggers of each other."
+            }
+            Self::TruncateConflict | Self::Serialization => "Run the transaction again.",
         }
     }
 

@@ -17,6 +17,7 @@ mod worker;
 pub extern "C-unwind" fn _PG_init() {
     settings::define();
     generation::register();
+    rollup::register();
     pg::invalidation::register();
     worker::register();
 }

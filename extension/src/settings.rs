@@ -5,6 +5,8 @@ use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 static FOLD: GucSetting<bool> = GucSetting::<bool>::new(true);
 static FOLD_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(500);
 
+static MAX_MOVED_ROWS: GucSetting<i32> = GucSetting::<i32>::new(100_000);
+
 pub fn define() {
     GucRegistry::define_bool_guc(
         c"pulso.fold",
@@ -24,6 +26,16 @@ pub fn define() {
         GucContext::Sighup,
         GucFlags::UNIT_MS,
     );
+    GucRegistry::define_int_guc(
+        c"pulso.max_moved_rows",
+        c"Rows that one statement on a joined table may move from group to group.",
+        c"A rename of a store moves all its sales; above this it is refused.",
+        &MAX_MOVED_ROWS,
+        1,
+        i32::MAX,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
 }
 
 /// Whether background workers fold.
@@ -34,4 +46,9 @@ pub fn fold() -> bool {
 /// Time between two folds, in milliseconds.
 pub fn fold_interval_ms() -> u64 {
     FOLD_INTERVAL.get().unsigned_abs().into()
+}
+
+/// Rows that one statement on a joined table may move.
+pub fn max_moved_rows() -> i64 {
+    MAX_MOVED_ROWS.get().into()
 }

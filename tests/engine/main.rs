@@ -9,9 +9,13 @@ mod concurrency;
 mod crash;
 mod histories;
 mod install;
+mod isolation;
+mod joined_histories;
+mod joins;
 mod life;
 mod refusals;
 mod restore;
+mod sessions;
 mod statements;
 mod upgrade;
 

@@ -6,15 +6,24 @@ use pgrx::prelude::*;
 use std::ffi::CStr;
 
 /// A row of `pulso.rollup`, as the capture needs it.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub struct Rollup {
     pub id: i32,
     pub view: pg_sys::Oid,
     pub definition: pg_sys::Oid,
+    /// The table whose rows are counted.
     pub source: pg_sys::Oid,
+    /// The tables that are joined to it.
+    pub joined: Vec<pg_sys::Oid>,
     pub base: pg_sys::Oid,
     pub delta: pg_sys::Oid,
     pub owner: pg_sys::Oid,
+}
+
+impl Rollup {
+    pub fn reads(&self, table: pg_sys::Oid) -> bool {
+        self.source == table || self.joined.contains(&table)
+    }
 }
 
 /// Columns of `pulso.rollup` by position, as the install script has them.
@@ -24,6 +33,8 @@ const DEFINITION: i32 = 3;
 const SOURCE: i32 = 4;
 const BASE: i32 = 5;
 const DELTA: i32 = 6;
+/// Since 0.2.0.
+const JOINED: i32 = 9;
 
 fn relation(name: &CStr) -> pg_sys::Oid {
     // SAFETY: constant strings; missing objects give InvalidOid.
@@ -83,6 +94,11 @@ pub fn rollups() -> Vec<Rollup> {
             view: oid(VIEW),
             definition: oid(DEFINITION),
             source: oid(SOURCE),
+            joined: if (*descriptor).natts < JOINED {
+                Vec::new()
+            } else {
+                Vec::<pg_sys::Oid>::from_datum(value(JOINED), false).unwrap_or_default()
+            },
             base: oid(BASE),
             delta: oid(DELTA),
             owner: pg_sys::InvalidOid,

@@ -3,14 +3,20 @@
 #![allow(unsafe_code)]
 
 pub mod append;
+pub mod as_of;
 pub mod catalog;
 pub mod collect;
+pub mod depend;
 pub mod invalidation;
+pub mod joined_row;
 pub mod jsonb;
 pub mod latest;
 pub mod lock;
+pub mod lookup;
+pub mod memory;
 pub mod project;
 pub mod query;
+pub mod select;
 pub mod session;
 pub mod transition;
 pub mod value;

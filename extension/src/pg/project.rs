@@ -56,11 +56,11 @@ impl Projector {
                 arguments: definition.arguments.iter().map(|argument| place(argument.expression)).collect(),
             })
             .collect();
-        let filter = definitions.first().and_then(|definition| definition.filter);
-        (Self::new(filter, &expressions, parent), columns)
+        (Self::new(&definitions[0], &expressions, parent), columns)
     }
 
-    fn new(filter: Option<Expression>, expressions: &[Expression], parent: pg_sys::MemoryContext) -> Self {
+    /// `definition`: whose filter it is, and whose row.
+    fn new(definition: &Definition, expressions: &[Expression], parent: pg_sys::MemoryContext) -> Self {
         // SAFETY: all that is allocated here lives in `context`, which Drop deletes; expressions are copied into it by
         // the planner before they are compiled.
         unsafe {
@@ -72,11 +72,9 @@ impl Projector {
                 pg_sys::ALLOCSET_SMALL_MAXSIZE as usize,
             );
             let before = pg_sys::MemoryContextSwitchTo(context);
-            let plan = |expression: Expression| {
-                pg_sys::expression_planner(pg_sys::copyObjectImpl(expression.node().cast()).cast())
-            };
+            let plan = |expression: Expression| pg_sys::expression_planner(definition.over_row(expression).cast());
             let econtext = pg_sys::CreateStandaloneExprContext();
-            let filter = filter.map_or(std::ptr::null_mut(), |filter| {
+            let filter = definition.filter.map_or(std::ptr::null_mut(), |filter| {
                 pg_sys::ExecInitQual(pg_sys::make_ands_implicit(plan(filter)), std::ptr::null_mut())
             });
             let mut targets = PgList::<pg_sys::TargetEntry>::new();
@@ -96,7 +94,7 @@ impl Projector {
 
     /// The row's values; `None` where the filter excludes it.
     ///
-    /// `row` is a slot of the source's row type that holds a tuple.
+    /// `row` is a slot that holds a tuple: of the source's row type, or a joined row.
     pub fn evaluate(&mut self, row: *mut pg_sys::TupleTableSlot) -> Option<Values<'_>> {
         // SAFETY: the compiled expressions and their slot live as long as self. Results are in the per-tuple context,
         // reset when the next row is evaluated, which the borrow of self forbids while they are in use. The closure

@@ -1,6 +1,9 @@
 //! A rollup's query as Postgres has parsed it: what is refused, and the parts that are kept.
 
+mod from;
+
 use crate::error::Refusal;
+pub use from::{Edge, Pair, Scope, Table};
 use pgrx::{PgList, pg_sys};
 use std::ffi::{CStr, CString, c_void};
 
@@ -65,7 +68,10 @@ pub struct Output {
 
 /// A query that can be maintained.
 pub struct Definition {
-    pub source: pg_sys::Oid,
+    /// The table whose rows are counted, then those that are joined to it.
+    pub tables: Vec<Table>,
+    /// How its expressions are written.
+    pub source: Scope,
     pub filter: Option<Expression>,
     pub keys: Vec<Key>,
     pub arguments: Vec<Argument>,
@@ -82,14 +88,9 @@ impl Expression {
         unsafe { pg_sys::exprType(self.0) }
     }
 
-    /// SQL for it, over the bare column names of `source`.
-    pub fn sql(self, source: pg_sys::Oid) -> String {
-        // SAFETY: a live expression whose variables are those of range table entry 1; the text is palloc'd.
-        unsafe {
-            let context = pg_sys::deparse_context_for(c"source".as_ptr(), source);
-            let text = pg_sys::deparse_expression(self.0, context, false, false);
-            CStr::from_ptr(text).to_string_lossy().into_owned()
-        }
+    /// SQL for it.
+    pub fn sql(self, source: Scope) -> String {
+        source.sql(self)
     }
 
     fn is_mutable(self) -> bool {
@@ -256,6 +257,51 @@ fn first_child(parent: Expression, test: fn(Expression) -> bool) -> Option<Expre
     (!search.found.is_null()).then_some(Expression(search.found))
 }
 
+/// Type, modifier and collation of a column.
+pub fn column_type(relation: pg_sys::Oid, column: i16) -> (pg_sys::Oid, i32, pg_sys::Oid) {
+    let (mut type_oid, mut modifier, mut collation) = (pg_sys::InvalidOid, -1, pg_sys::InvalidOid);
+    // SAFETY: out-parameters of this frame; a missing column raises an error.
+    unsafe { pg_sys::get_atttypetypmodcoll(relation, column, &mut type_oid, &mut modifier, &mut collation) };
+    (type_oid, modifier, collation)
+}
+
+pub fn column_name(relation: pg_sys::Oid, column: i16) -> String {
+    // SAFETY: a missing column raises an error; the name is palloc'd.
+    unsafe { CStr::from_ptr(pg_sys::get_attname(relation, column, false)).to_string_lossy().into_owned() }
+}
+
+/// An operator as SQL writes it, qualified.
+pub fn operator_name(operator: pg_sys::Oid) -> String {
+    super::session::one(
+        "select pg_catalog.format('operator(%I.%s)', n.nspname, o.oprname)
+           from pg_catalog.pg_operator o join pg_catalog.pg_namespace n on n.oid = o.oprnamespace where o.oid = $1",
+        &[super::session::arg(operator)],
+    )
+    .unwrap_or_else(|| pgrx::error!("pulso: no operator {operator}"))
+}
+
+/// Calls `f` with each variable of an expression, or of a list of expressions.
+fn each_var(node: *mut pg_sys::Node, f: &mut dyn FnMut(&mut pg_sys::Var)) {
+    struct Visit<'a>(&'a mut dyn FnMut(&mut pg_sys::Var));
+    #[pgrx::pg_guard]
+    unsafe extern "C-unwind" fn visit(node: *mut pg_sys::Node, context: *mut c_void) -> bool {
+        // SAFETY: NULL or a live node, cast by its tag; `context` is the Visit of the frame below.
+        unsafe {
+            if node.is_null() {
+                return false;
+            }
+            if (*node).type_ == pg_sys::NodeTag::T_Var {
+                ((*context.cast::<Visit<'_>>()).0)(&mut *node.cast::<pg_sys::Var>());
+                return false;
+            }
+            pg_sys::expression_tree_walker(node, Some(visit), context)
+        }
+    }
+    let mut context = Visit(f);
+    // SAFETY: a live tree or NULL.
+    unsafe { visit(node, (&raw mut context).cast()) };
+}
+
 /// Refuses a text that is not exactly one SELECT; gives it without what follows the statement.
 pub fn single_select(text: &str) -> Result<String, Refusal> {
     let trimmed = text.trim().trim_end_matches(';');
@@ -315,16 +361,13 @@ pub fn read(view: pg_sys::Oid) -> Result<Definition, Refusal> {
     // SAFETY: the copy above lives as long as the current memory context, which is that of all that is read from it.
     unsafe {
         refuse_constructs(&*query)?;
-        let (source, table) = only_table(&*query)?;
         #[cfg(feature = "pg18")]
         {
             (*query).targetList =
                 pg_sys::flatten_group_exprs(std::ptr::null_mut(), query, (*query).targetList.cast()).cast();
         }
-        // One name for the table in all expressions: range table entry 1.
-        pg_sys::ChangeVarNodes((*query).targetList.cast(), table, 1, 0);
-        pg_sys::ChangeVarNodes((*(*query).jointree).quals, table, 1, 0);
-        define(&*query, source)
+        let from = from::read(query)?;
+        define(&*query, from)
     }
 }
 
@@ -361,49 +404,14 @@ fn refuse_constructs(query: &pg_sys::Query) -> Result<(), Refusal> {
     }
 }
 
-/// The one table that is read, and its place in the range table.
-unsafe fn only_table(query: &pg_sys::Query) -> Result<(pg_sys::Oid, i32), Refusal> {
-    const JOIN_HINT: &str = "Roll up the table alone, and join other tables in a view over the rollup.";
-    // SAFETY: the caller's query is whole; nodes are cast by their tags.
-    unsafe {
-        let from = PgList::<pg_sys::Node>::from_pg((*query.jointree).fromlist);
-        let item = match (from.len(), from.get_ptr(0)) {
-            (0, _) | (_, None) => {
-                return Err(Refusal::Construct {
-                    construct: "no table",
-                    hint: "Write FROM and the table whose rows are counted.",
-                });
-            }
-            (1, Some(item)) => item,
-            _ => return Err(Refusal::Construct { construct: "a join", hint: JOIN_HINT }),
-        };
-        if (*item).type_ != pg_sys::NodeTag::T_RangeTblRef {
-            return Err(Refusal::Construct { construct: "a join", hint: JOIN_HINT });
-        }
-        let place = (*item.cast::<pg_sys::RangeTblRef>()).rtindex;
-        let entries = PgList::<pg_sys::RangeTblEntry>::from_pg(query.rtable);
-        let Some(entry) = entries.get_ptr(place as usize - 1) else {
-            return Err(Refusal::NotASelect);
-        };
-        if (*entry).rtekind != pg_sys::RTEKind::RTE_RELATION {
-            return Err(Refusal::Construct {
-                construct: "anything but a table in FROM",
-                hint: "Name the table itself: no subquery, function or VALUES.",
-            });
-        }
-        if !(*entry).tablesample.is_null() {
-            return Err(Refusal::Construct { construct: "TABLESAMPLE", hint: "A rollup counts every row." });
-        }
-        Ok(((*entry).relid, place))
-    }
-}
-
-unsafe fn define(query: &pg_sys::Query, source: pg_sys::Oid) -> Result<Definition, Refusal> {
+unsafe fn define(query: &pg_sys::Query, from: from::From) -> Result<Definition, Refusal> {
     // SAFETY: the caller's query is whole and lives in the current memory context.
     unsafe {
+        let source = from.scope;
         let mut definition = Definition {
+            tables: from.tables,
             source,
-            filter: check(Expression((*query.jointree).quals), source)?,
+            filter: check(from.filter, source)?,
             keys: Vec::new(),
             arguments: Vec::new(),
             outputs: Vec::new(),
@@ -430,12 +438,13 @@ unsafe fn define(query: &pg_sys::Query, source: pg_sys::Oid) -> Result<Definitio
             };
             definition.outputs.push(Output { name, shown });
         }
+        definition.lay_out();
         Ok(definition)
     }
 }
 
 /// Passes an expression on if it can be evaluated for a row alone, at any time, with the same result.
-fn check(expression: Expression, source: pg_sys::Oid) -> Result<Option<Expression>, Refusal> {
+fn check(expression: Expression, source: Scope) -> Result<Option<Expression>, Refusal> {
     if expression.0.is_null() {
         return Ok(None);
     }
@@ -451,7 +460,7 @@ fn check(expression: Expression, source: pg_sys::Oid) -> Result<Option<Expressio
     Ok(Some(expression))
 }
 
-fn key(expression: Expression, order: pg_sys::Oid, source: pg_sys::Oid) -> Result<Key, Refusal> {
+fn key(expression: Expression, order: pg_sys::Oid, source: Scope) -> Result<Key, Refusal> {
     check(expression, source)?;
     if order == pg_sys::InvalidOid {
         return Err(Refusal::Key { expression: expression.sql(source), why: "its type has no order" });
@@ -539,6 +548,55 @@ impl Definition {
     /// Whether it calls functions of Postgres and Pulso only.
     pub fn is_built_in(&self) -> bool {
         self.expressions().all(Expression::is_built_in)
+    }
+
+    /// The table whose rows are counted.
+    pub fn fact(&self) -> pg_sys::Oid {
+        self.tables[0].relation
+    }
+
+    pub fn is_joined(&self) -> bool {
+        self.tables.len() > 1
+    }
+
+    /// Notes which columns of each table are needed, and their places in a joined row.
+    fn lay_out(&mut self) {
+        let mut needed: Vec<(usize, i16)> = Vec::new();
+        for expression in self.expressions() {
+            each_var(expression.0, &mut |var| needed.push((var.varno as usize - 1, var.varattno)));
+        }
+        for edge in self.tables.iter().filter_map(|table| table.edge.as_ref()) {
+            needed.extend(edge.pairs.iter().map(|pair| (edge.from, pair.from_column)));
+        }
+        needed.sort_unstable();
+        needed.dedup();
+        let mut offset = 0;
+        for (number, table) in self.tables.iter_mut().enumerate() {
+            table.columns = needed.iter().filter(|(table, _)| *table == number).map(|(_, column)| *column).collect();
+            table.offset = offset;
+            offset += table.columns.len();
+        }
+    }
+
+    /// A copy of an expression over the row that is evaluated: the table's own, or where tables are joined, the
+    /// columns needed of each, one table after the other.
+    pub fn over_row(&self, expression: Expression) -> *mut pg_sys::Node {
+        // SAFETY: a live expression.
+        let copy = unsafe { pg_sys::copyObjectImpl(expression.0.cast()) }.cast::<pg_sys::Node>();
+        if self.is_joined() {
+            each_var(copy, &mut |var| {
+                let place = self.place(var.varno as usize - 1, var.varattno) as i16 + 1;
+                (var.varno, var.varattno) = (1, place);
+                (var.varnosyn, var.varattnosyn) = (1, place);
+            });
+        }
+        copy
+    }
+
+    /// The place of a column in a joined row.
+    pub fn place(&self, table: usize, column: i16) -> usize {
+        let Table { columns, offset, .. } = &self.tables[table];
+        offset + columns.binary_search(&column).unwrap_or_default()
     }
 
     /// Everything that is evaluated for a row.

@@ -174,3 +174,8 @@ pub fn qualified_name(relation: pg_sys::Oid) -> String {
     let relation = unsafe { PgRelation::with_lock(relation, pg_sys::AccessShareLock as i32) };
     pgrx::spi::quote_qualified_identifier(relation.namespace(), relation.name())
 }
+
+/// An index's name, qualified and quoted.
+pub fn qualified_index(index: pg_sys::Oid) -> String {
+    one("select $1::pg_catalog.regclass::text", &[arg(index)]).unwrap_or_else(|| error!("no index {index}"))
+}

@@ -74,6 +74,19 @@ impl TriggerCall {
     }
 }
 
+super::version_1!(pg_finfo_begin_wrapper);
+
+/// `pulso.begin() returns trigger`
+#[pg_guard]
+#[unsafe(no_mangle)]
+pub extern "C-unwind" fn begin_wrapper(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
+    match TriggerCall::of(fcinfo) {
+        Some(call) => crate::rollup::begin(&call),
+        None => error!("pulso.begin() can only be called by a statement-level trigger"),
+    }
+    pg_sys::Datum::null()
+}
+
 super::version_1!(pg_finfo_capture_wrapper);
 
 /// `pulso.capture() returns trigger`

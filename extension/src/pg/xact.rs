@@ -2,24 +2,28 @@
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use std::cell::RefCell;
 use std::ffi::c_void;
-use std::sync::OnceLock;
 
-static AT_END: OnceLock<fn()> = OnceLock::new();
+thread_local! {
+    static AT_END: RefCell<Vec<fn()>> = const { RefCell::new(Vec::new()) };
+}
 
 #[pg_guard]
 unsafe extern "C-unwind" fn on_end(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
     use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PREPARE};
-    if matches!(event, XACT_EVENT_ABORT | XACT_EVENT_COMMIT | XACT_EVENT_PREPARE)
-        && let Some(callback) = AT_END.get()
-    {
-        callback();
+    if matches!(event, XACT_EVENT_ABORT | XACT_EVENT_COMMIT | XACT_EVENT_PREPARE) {
+        AT_END.with_borrow(|callbacks| callbacks.iter().for_each(|callback| callback()));
     }
 }
 
-/// Calls `callback` at the end of each top transaction of this backend, however it ends. Once per process.
+/// Calls `callback` at the end of each top transaction of this backend, however it ends.
 pub fn at_end(callback: fn()) {
-    if AT_END.set(callback).is_ok() {
+    let first = AT_END.with_borrow_mut(|callbacks| {
+        callbacks.push(callback);
+        callbacks.len() == 1
+    });
+    if first {
         // SAFETY: the callback is a plain function that lives as long as the library.
         unsafe { pg_sys::RegisterXactCallback(Some(on_end), std::ptr::null_mut()) };
     }

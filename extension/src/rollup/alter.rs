@@ -55,8 +55,8 @@ fn begin(name: &str, text: &str, with_data: bool) -> Result<Rollup, Refusal> {
     lock::exclusive(Tag::Folder(rollup.id));
     if let Some(earlier) = successor(rollup.id) {
         lock::exclusive(Tag::Folder(earlier.id));
-        create::lock_source_at_once(&session::qualified_name(earlier.source))?;
-        create::remove(&earlier, true);
+        create::lock_tables_at_once(earlier.source, &earlier.joined)?;
+        create::remove(&earlier, true)?;
     }
     let _role = AsRole::become_role(owner_of_view(&rollup));
     let (schema, relation) = create::target(&session::qualified_name(rollup.view))?;
@@ -92,20 +92,17 @@ fn finish(name: &str) -> Result<bool, Refusal> {
     let definition = query::read(next.definition)?;
     let beside = names(&next);
     let view = session::qualified_name(rollup.view);
-    session::run(
-        &format!("lock table only {} in share row exclusive mode", session::qualified_name(rollup.source)),
-        &[],
-    );
+    create::lock_tables(rollup.source, &rollup.joined);
     let sql = Sql::new(next.id, Names { view: view.clone(), ..names(&next) }, &definition);
     session::run(&format!("create or replace view {view}{} as {}", options(&rollup), sql.read()), &[]);
     session::run(&format!("drop view {}", beside.view), &[]);
-    create::remove(&rollup, false);
+    create::remove(&rollup, false)?;
     let _role = AsRole::become_role(owner);
     session::run(
         "update pulso.rollup set view = $2, replaces = null where id = $1",
         &[arg(next.id), arg(oid_of(&view))],
     );
-    session::invalidate(next.source);
+    std::iter::once(&next.source).chain(&next.joined).for_each(|table| session::invalidate(*table));
     Ok(true)
 }
 

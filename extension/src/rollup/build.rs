@@ -71,7 +71,7 @@ fn fill(name: &str, anew: bool) -> Result<i64, Refusal> {
     session::refuse_other_version()?;
     let rollup = find(name)?;
     super::create::refuse_stranger(rollup.view, session::qualified_name(rollup.view))?;
-    let target = if anew { rollup } else { successor(rollup.id).unwrap_or(rollup) };
+    let target = if anew { rollup.clone() } else { successor(rollup.id).unwrap_or_else(|| rollup.clone()) };
     lock::exclusive(Tag::Folder(target.id));
     // Somebody may have finished, or dropped it, while this waited.
     if by_id(target.id).is_none() {
@@ -105,13 +105,14 @@ pub fn rebuild(rollup: &Rollup) -> i64 {
     let _path = PinnedPath::pin();
     let definition = query::read(rollup.definition).unwrap_or_else(|refusal| refusal.raise());
     let sql = Sql::new(rollup.id, names(rollup), &definition);
-    let source = session::qualified_name(definition.source);
+    let tables: Vec<String> =
+        definition.tables.iter().map(|table| format!("only {}", session::qualified_name(table.relation))).collect();
     let horizon = settled_horizon(rollup.id);
     let stored = {
         let _role = AsRole::become_role(rollup.owner);
         let _noting = Progress::begin(rollup);
         // Before the snapshot: what a TRUNCATE in between would take out of the table, it would leave in the snapshot.
-        session::run(&format!("lock table only {source} in access share mode"), &[]);
+        session::run(&format!("lock table {} in access share mode", tables.join(", ")), &[]);
         session::run(&sql.empty_base(), &[]);
         let groups = Transfer { query: sql.groups(), store: sql.store(COLLECTED) };
         let stored = collect::in_one_snapshot(&[groups], Progress::storing, &sql.empty_delta());

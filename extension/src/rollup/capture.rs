@@ -1,8 +1,10 @@
 //! Capture: what a statement changed becomes deltas, one per group, appended in the same transaction.
 
 use super::groups::{Groups, Shape};
+use super::joined::Joined;
 use super::sql::{Names, Sql};
 use super::truncate;
+use super::underway::{self, Counting};
 use crate::generation;
 use crate::pg::append::{DeltaTable, Rows};
 use crate::pg::catalog::{self, Rollup};
@@ -22,6 +24,8 @@ struct Set {
     /// Kept where all functions are built in. Others may hold on to what ends with a transaction, so they are compiled
     /// at each statement; such a rollup is a set of its own.
     projector: Option<RefCell<Projector>>,
+    /// Where tables are joined; such a rollup is a set of its own.
+    joined: Option<RefCell<Joined>>,
 }
 
 /// A rollup made ready for capture.
@@ -38,20 +42,37 @@ thread_local! {
     static TABLES: RefCell<HashMap<pg_sys::Oid, Rc<Vec<Set>>>> = RefCell::default();
 }
 
+/// Called before each statement on a table that is joined.
+pub fn begin(call: &TriggerCall) {
+    underway::begin(call.table(), call.event);
+}
+
 /// Called once per statement and table, for all rollups of the table.
 pub fn capture(call: &TriggerCall) {
-    for set in sets_of(call.table()).iter() {
-        match (&set.projector, call.event) {
-            (_, Event::Truncate) => set.members.iter().for_each(Member::negate),
-            (Some(projector), _) => set.append_changes(call, &mut projector.borrow_mut()),
-            (None, _) => {
+    let sets = sets_of(call.table());
+    if call.event == Event::Truncate {
+        // Where a joined table is emptied, so are the tables that refer to it, and theirs is the change.
+        let members = sets.iter().flat_map(|set| &set.members);
+        members.filter(|member| member.rollup.source == call.table()).for_each(Member::negate);
+        return;
+    }
+    let is_joined = sets.iter().any(|set| set.joined.is_some());
+    let counting = is_joined.then(|| Counting::of(call.table(), call.event));
+    let mut touched = false;
+    for set in sets.iter() {
+        match &set.projector {
+            Some(projector) => touched |= set.append_changes(call, counting.as_ref(), &mut projector.borrow_mut()),
+            None => {
                 let _path = PinnedPath::pin();
                 let Some(Member { rollup, .. }) = set.members.first() else { continue };
                 let _role = AsRole::become_role(rollup.owner);
                 let (mut projector, _) = Projector::compile(&[definition(rollup)], project::for_this_call());
-                set.append_changes(call, &mut projector);
+                touched |= set.append_changes(call, counting.as_ref(), &mut projector);
             }
         }
+    }
+    if let Some(counting) = counting {
+        counting.done(touched);
     }
 }
 
@@ -65,6 +86,8 @@ impl Set {
             let fits = |(rollups, definitions): &&mut (Vec<Rollup>, Vec<Definition>)| {
                 rollups[0].owner == rollup.owner
                     && definitions[0].filter == definition.filter
+                    && !definition.is_joined()
+                    && !definitions[0].is_joined()
                     && definition.is_built_in()
                     && definitions[0].is_built_in()
             };
@@ -82,18 +105,32 @@ impl Set {
     fn new(rollups: Vec<Rollup>, definitions: &[Definition]) -> Self {
         let _role = AsRole::become_role(rollups[0].owner);
         let (projector, columns) = Projector::compile(definitions, project::for_the_session());
+        let joined = definitions[0].is_joined().then(|| {
+            let sql = Sql::new(rollups[0].id, names(&rollups[0]), &definitions[0]);
+            let joined = Joined::new(&definitions[0], &sql, rollups[0].owner);
+            RefCell::new(joined.unwrap_or_else(|refusal| refusal.raise()))
+        });
         let members = rollups.into_iter().zip(definitions).zip(columns).map(|((rollup, definition), columns)| {
             let delta = DeltaTable::new(rollup.delta);
             let changes = RefCell::new((Groups::new(Shape::of(definition)), Rows::default()));
             Member { rollup, columns, delta, changes }
         });
         let members = members.collect();
-        Self { members, projector: definitions[0].is_built_in().then(|| RefCell::new(projector)) }
+        Self { members, projector: definitions[0].is_built_in().then(|| RefCell::new(projector)), joined }
     }
 
-    fn append_changes(&self, call: &TriggerCall, projector: &mut Projector) {
+    /// `false` where the statement changed nothing that a rollup reads of a joined table.
+    fn append_changes(&self, call: &TriggerCall, counting: Option<&Counting>, projector: &mut Projector) -> bool {
         for member in &self.members {
             member.changes.borrow_mut().0.clear();
+        }
+        if let (Some(joined), Some(counting), [member]) = (&self.joined, counting, self.members.as_slice()) {
+            let touched = {
+                let groups = &mut member.changes.borrow_mut().0;
+                joined.borrow_mut().collect(call, counting, projector, &member.columns, groups)
+            };
+            member.append();
+            return touched;
         }
         call.each_row(|sign, row| {
             if let Some(values) = projector.evaluate(row) {
@@ -103,6 +140,7 @@ impl Set {
             }
         });
         self.members.iter().for_each(Member::append);
+        false
     }
 }
 
@@ -145,10 +183,11 @@ fn sets_of(table: pg_sys::Oid) -> Rc<Vec<Set>> {
         return sets;
     }
     invalidation::watch(table);
-    let rollups: Vec<Rollup> = catalog::rollups().into_iter().filter(|rollup| rollup.source == table).collect();
+    let rollups: Vec<Rollup> = catalog::rollups().into_iter().filter(|rollup| rollup.reads(table)).collect();
     for rollup in &rollups {
         invalidation::watch(rollup.definition);
         invalidation::watch(rollup.delta);
+        std::iter::once(&rollup.source).chain(&rollup.joined).for_each(|table| invalidation::watch(*table));
     }
     let sets = Rc::new(Set::of(rollups));
     TABLES.with_borrow_mut(|tables| tables.insert(table, Rc::clone(&sets)));

@@ -1,11 +1,11 @@
 //! `pulso.create_rollup` and `pulso.drop_rollup`.
 
-use super::build;
 use super::sql::{Names, Sql};
+use super::{build, guard, triggers};
 use crate::error::{OrRaise, Refusal};
 use crate::pg::catalog::{self, Rollup};
 use crate::pg::lock::{self, Tag};
-use crate::pg::query::{self, Definition};
+use crate::pg::query;
 use crate::pg::session::{self, AsRole, PinnedPath, ShortWaits, arg};
 use crate::pg::xact;
 use pgrx::prelude::*;
@@ -82,8 +82,10 @@ pub fn make(wanted: &Wanted<'_>) -> Result<i32, Refusal> {
     let _path = PinnedPath::pin();
     move_to_engine(&passing, owner);
     let definition = query::read(oid_of(&names.definition))?;
-    let source = session::qualified_name(definition.source);
-    refuse_source(&definition, &source)?;
+    for table in &definition.tables {
+        refuse_source(table.relation)?;
+    }
+    let joined: Vec<pg_sys::Oid> = definition.tables[1..].iter().map(|table| table.relation).collect();
 
     let sql = Sql::new(id, names, &definition);
     let names = sql.names();
@@ -101,35 +103,39 @@ pub fn make(wanted: &Wanted<'_>) -> Result<i32, Refusal> {
     if wanted.replaces.is_some() {
         move_to_engine(&names.view, owner);
     }
-    // The lock of CREATE TRIGGER: it waits for every transaction that has written to the table, so that each row a
-    // later snapshot does not see has its delta. New writers queue behind it: taken last, and, where the table is to
+    // The lock of CREATE TRIGGER: it waits for every transaction that has written to the tables, so that each row a
+    // later snapshot does not see has its delta. New writers queue behind it: taken last, and, where the tables are to
     // be filled online, not waited for.
     if wanted.with_data {
-        lock_source(&source);
+        lock_tables(definition.fact(), &joined);
     } else {
-        lock_source_at_once(&source)?;
+        guard::refuse_missing(&definition)?;
+        lock_tables_at_once(definition.fact(), &joined)?;
     }
-    create_triggers(&definition, &source);
+    guard::make(id, &definition, oid_of(&names.definition))?;
+    triggers::create(definition.fact(), &joined);
     {
         let _role = AsRole::become_role(owner);
         session::run(
             "with made as (
-               insert into pulso.rollup (id, view, definition, source, base, delta, replaces)
-               overriding system value values ($1, $2, $3::regclass, $4::regclass, $5::regclass, $6::regclass, $7)
+               insert into pulso.rollup (id, view, definition, source, base, delta, replaces, joined)
+               overriding system value
+               values ($1, $2, $3::regclass, $4, $5::regclass, $6::regclass, $7, $8::oid[]::regclass[])
                returning id)
              insert into pulso.state (id, live, reason) select id, false, 'not built yet' from made",
             &[
                 arg(id),
                 arg(view),
                 arg(names.definition.clone()),
-                arg(source),
+                arg(definition.fact()),
                 arg(names.base.clone()),
                 arg(names.delta.clone()),
                 arg(wanted.replaces),
+                arg(joined.clone()),
             ],
         );
     }
-    session::invalidate(definition.source);
+    std::iter::once(&definition.fact()).chain(&joined).for_each(|table| session::invalidate(*table));
     if wanted.with_data {
         let made = build::by_id(id).unwrap_or_else(|| error!("rollup {id} is not in the catalog"));
         build::rebuild(&made);
@@ -142,19 +148,25 @@ fn move_to_engine(view: &str, owner: pg_sys::Oid) {
     session::run(&format!("alter view {view} set schema pulso"), &[]);
 }
 
-/// Keeps writers off a table until the transaction ends, after waiting for those there are.
-fn lock_source(source: &str) {
-    session::run(&format!("lock table only {source} in share row exclusive mode"), &[]);
+/// Keeps writers off the tables until the transaction ends, after waiting for those there are.
+pub fn lock_tables(source: pg_sys::Oid, joined: &[pg_sys::Oid]) {
+    let tables: Vec<String> = std::iter::once(&source)
+        .chain(joined)
+        .map(|table| format!("only {}", session::qualified_name(*table)))
+        .collect();
+    session::run(&format!("lock table {} in share row exclusive mode", tables.join(", ")), &[]);
 }
 
 /// The same, if writers let go in a moment: whoever waits here makes every new writer wait as well.
-pub fn lock_source_at_once(source: &str) -> Result<(), Refusal> {
+pub fn lock_tables_at_once(source: pg_sys::Oid, joined: &[pg_sys::Oid]) -> Result<(), Refusal> {
     let _waits = ShortWaits::of_ms(LOCK_WAIT_MS);
     PgTryBuilder::new(std::panic::AssertUnwindSafe(|| {
-        lock_source(source);
+        lock_tables(source, joined);
         Ok(())
     }))
-    .catch_when(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, |_| Err(Refusal::Busy { table: source.to_owned() }))
+    .catch_when(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, |_| {
+        Err(Refusal::Busy { table: session::qualified_name(source) })
+    })
     .execute()
 }
 
@@ -166,34 +178,33 @@ fn drop(name: &str) -> Result<(), Refusal> {
     for rollup in successor.iter().chain([&rollup]) {
         // Whoever fills or folds it goes first: waiting for that with a lock on its table would keep writers waiting too.
         lock::exclusive(Tag::Folder(rollup.id));
-        lock_source(&session::qualified_name(rollup.source));
-        remove(rollup, true);
+        lock_tables(rollup.source, &rollup.joined);
+        remove(rollup, true)?;
     }
     Ok(())
 }
 
-/// Removes a rollup's tables, its view if asked to, and its triggers if it is the last on its table. The caller keeps
-/// writers off the table.
-pub fn remove(rollup: &Rollup, with_view: bool) {
+/// Removes a rollup's tables, its view if asked to, and the triggers and indexes that no other rollup needs. The caller
+/// keeps writers off its tables.
+pub fn remove(rollup: &Rollup, with_view: bool) -> Result<(), Refusal> {
     let owner = session::extension_owner();
     let _path = PinnedPath::pin();
-    let [source, view, definition, base, delta] =
-        [rollup.source, rollup.view, rollup.definition, rollup.base, rollup.delta].map(session::qualified_name);
+    let [view, definition, base, delta] =
+        [rollup.view, rollup.definition, rollup.base, rollup.delta].map(session::qualified_name);
     if with_view {
         session::run(&format!("drop view {view}"), &[]);
     }
     session::run(&format!("drop view {definition}"), &[]);
     session::run(&format!("drop table {base}, {delta}"), &[]);
-    if !catalog::rollups().iter().any(|other| other.source == rollup.source && other.id != rollup.id) {
-        for event in EVENTS {
-            session::run(&format!("drop trigger if exists pulso_{event} on {source}"), &[]);
-        }
+    let others: Vec<Rollup> = catalog::rollups().into_iter().filter(|other| other.id != rollup.id).collect();
+    for table in std::iter::once(&rollup.source).chain(&rollup.joined) {
+        triggers::sweep(*table, &others);
+        guard::sweep(*table, &others)?;
+        session::invalidate(*table);
     }
-    {
-        let _role = AsRole::become_role(owner);
-        session::run("delete from pulso.rollup where id = $1", &[arg(rollup.id)]);
-    }
-    session::invalidate(rollup.source);
+    let _role = AsRole::become_role(owner);
+    session::run("delete from pulso.rollup where id = $1", &[arg(rollup.id)]);
+    Ok(())
 }
 
 /// Schema and name of the view to make.
@@ -238,7 +249,7 @@ pub fn refuse_stranger(relation: pg_sys::Oid, what: String) -> Result<(), Refusa
     if owns == Some(true) { Ok(()) } else { Err(Refusal::NotOwner { what }) }
 }
 
-fn refuse_source(definition: &Definition, source: &str) -> Result<(), Refusal> {
+fn refuse_source(table: pg_sys::Oid) -> Result<(), Refusal> {
     // The first thing in the way, in the words of the message, and the cure.
     const OBSTACLE: &str = "
         select case
@@ -253,8 +264,9 @@ fn refuse_source(definition: &Definition, source: &str) -> Result<(), Refusal> {
                end
           from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
          where c.oid = $1";
-    refuse_stranger(definition.source, format!("table {source}"))?;
-    let obstacle: Option<String> = session::one(OBSTACLE, &[arg(definition.source)]);
+    let source = session::qualified_name(table);
+    refuse_stranger(table, format!("table {source}"))?;
+    let obstacle: Option<String> = session::one(OBSTACLE, &[arg(table)]);
     let Some(obstacle) = obstacle else { return Ok(()) };
     let (what, hint) = match obstacle.as_str() {
         "system" => ("system table", "Only the tables of an application can be rolled up."),
@@ -275,30 +287,4 @@ fn refuse_source(definition: &Definition, source: &str) -> Result<(), Refusal> {
         _ => ("hypertable", "This version maintains rollups of plain tables only."),
     };
     Err(Refusal::Source { what: format!("{what} {source}"), hint })
-}
-
-const EVENTS: [&str; 4] = ["insert", "update", "delete", "truncate"];
-
-fn create_triggers(definition: &Definition, source: &str) {
-    for event in EVENTS {
-        let exists: Option<bool> = session::one(
-            "select exists (select from pg_catalog.pg_trigger t where t.tgrelid = $1 and t.tgname = $2)",
-            &[arg(definition.source), arg(format!("pulso_{event}"))],
-        );
-        if exists == Some(true) {
-            continue;
-        }
-        let (when, rows) = match event {
-            "insert" => ("after", "referencing new table as pulso_new"),
-            "update" => ("after", "referencing old table as pulso_old new table as pulso_new"),
-            "delete" => ("after", "referencing old table as pulso_old"),
-            _ => ("before", ""),
-        };
-        session::run(
-            &format!(
-                "create trigger pulso_{event} {when} {event} on {source} {rows} for each statement execute function pulso.capture()"
-            ),
-            &[],
-        );
-    }
 }

@@ -7,7 +7,7 @@ use super::sql::Sql;
 use crate::error::{OrRaise, Refusal};
 use crate::pg::collect::COLLECTED;
 use crate::pg::query::{self, Definition};
-use crate::pg::session::{self, PinnedPath};
+use crate::pg::session::PinnedPath;
 use pgrx::prelude::*;
 
 #[pg_extern(strict)]
@@ -21,7 +21,7 @@ fn explain(name: &str) -> Result<Vec<(String, String)>, Refusal> {
     let definition = query::read(rollup.definition)?;
     let sql = Sql::new(rollup.id, names(&rollup), &definition);
     let steps = [
-        ("capture: from", session::qualified_name(definition.source)),
+        ("capture: from", sql.tables_and_filter(None)),
         ("read", sql.read()),
         ("fold", sql.fold()),
         ("fold: remove empty groups", sql.remove()),

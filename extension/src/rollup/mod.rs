@@ -7,8 +7,13 @@ mod create;
 mod explain;
 mod fold;
 mod groups;
+mod guard;
+mod joined;
 mod layout;
 mod sql;
+mod triggers;
 mod truncate;
+mod underway;
 
-pub use capture::capture;
+pub use capture::{begin, capture};
+pub use underway::register;

@@ -4,7 +4,7 @@
 //! that the deparser has qualified.
 
 use super::layout::{self, Additive};
-use crate::pg::query::{Definition, Parts, Shown};
+use crate::pg::query::{Definition, Edge, Pair, Parts, Shown, column_name, operator_name};
 use crate::pg::session::qualified_name;
 use pgrx::spi::quote_identifier;
 
@@ -82,8 +82,59 @@ impl<'a> Sql<'a> {
         ]
     }
 
+    /// A column of a table of the query.
+    fn column(&self, table: usize, column: i16) -> String {
+        let table = &self.definition.tables[table];
+        format!("{}.{}", quote_identifier(&table.alias), quote_identifier(column_name(table.relation, column)))
+    }
+
+    fn table(&self, table: usize) -> String {
+        let table = &self.definition.tables[table];
+        format!("only {} as {}", qualified_name(table.relation), quote_identifier(&table.alias))
+    }
+
+    /// The conditions that join a table to one before it.
+    fn join_conditions(&self, table: usize) -> Vec<String> {
+        let condition = |edge: &Edge, pair: &Pair| {
+            let (here, there) = (self.column(table, pair.column), self.column(edge.from, pair.from_column));
+            format!("{here} {} {there}", operator_name(pair.operator))
+        };
+        let edge = self.definition.tables[table].edge.as_ref();
+        edge.iter().flat_map(|edge| edge.pairs.iter().map(|pair| condition(edge, pair))).collect()
+    }
+
+    /// All tables of the query, joined, and its filter. `also` is a further condition.
+    pub fn tables_and_filter(&self, also: Option<String>) -> String {
+        let tables: Vec<usize> = (0..self.definition.tables.len()).collect();
+        let mut conditions: Vec<String> = tables.iter().flat_map(|table| self.join_conditions(*table)).collect();
+        conditions.splice(0..0, also);
+        conditions.extend(self.definition.filter.map(|filter| format!("({})", filter.sql(self.definition.source))));
+        let filter = if conditions.is_empty() { String::new() } else { format!(" where {}", conditions.join(" and ")) };
+        format!("{}{filter}", joined(&tables, ", ", |table| self.table(*table)))
+    }
+
+    /// The rows that refer to a row of a joined table: where each is, what a joined row has of it, and its own key if it
+    /// has one. $1 …: the key of the joined table's row.
+    pub fn referring(&self, table: usize) -> String {
+        let Some(edge) = &self.definition.tables[table].edge else { return String::new() };
+        let from = &self.definition.tables[edge.from];
+        let keys = from.edge.iter().flat_map(|edge| edge.pairs.iter().map(|pair| pair.column));
+        let columns: Vec<String> = std::iter::once(format!("{}.ctid", quote_identifier(&from.alias)))
+            .chain(from.columns.iter().copied().chain(keys).map(|column| self.column(edge.from, column)))
+            .collect();
+        let conditions: Vec<String> = edge
+            .pairs
+            .iter()
+            .enumerate()
+            .map(|(i, pair)| {
+                format!("${} {} {}", i + 1, operator_name(pair.operator), self.column(edge.from, pair.from_column))
+            })
+            .collect();
+        format!("select {} from {} where {}", columns.join(", "), self.table(edge.from), conditions.join(" and "))
+    }
+
     /// The groups of the source, in the layout of the base. `also` is a further condition on its rows.
-    fn accumulate(&self, also: Option<&str>) -> String {
+    fn accumulate(&self, also: Option<String>) -> String {
         let source = self.definition.source;
         let keys = self
             .definition
@@ -98,12 +149,6 @@ impl<'a> Sql<'a> {
             .enumerate()
             .map(|(i, a)| format!("{} as x{}", a.expression.sql(source), i + 1));
         let inner = keys.chain(arguments).collect::<Vec<_>>().join(", ");
-        let conditions: Vec<String> = also
-            .map(str::to_owned)
-            .into_iter()
-            .chain(self.definition.filter.map(|filter| format!("({})", filter.sql(source))))
-            .collect();
-        let filter = if conditions.is_empty() { String::new() } else { format!(" where {}", conditions.join(" and ")) };
         let outer: Vec<String> = self
             .keys
             .iter()
@@ -111,16 +156,17 @@ impl<'a> Sql<'a> {
             .chain(self.additives.iter().map(|(name, _, sum)| format!("{sum} as {name}")))
             .collect();
         format!(
-            "select {} from (select {inner} from only {}{filter}) as q{}",
+            "select {} from (select {inner} from {}) as q{}",
             outer.join(", "),
-            qualified_name(source),
+            self.tables_and_filter(also),
             self.group_by_keys()
         )
     }
 
     /// The groups of the source; the scan says how far it has come.
     pub fn groups(&self) -> String {
-        format!("select {} from ({}) as a where n <> 0", self.columns(), self.accumulate(Some("pulso.scanned(ctid)")))
+        let scanned = format!("pulso.scanned({}.ctid)", quote_identifier(&self.definition.tables[0].alias));
+        format!("select {} from ({}) as a where n <> 0", self.columns(), self.accumulate(Some(scanned)))
     }
 
     /// Puts into the base what [`Self::groups`] has given, collected under a name.

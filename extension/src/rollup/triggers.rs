@@ -1,0 +1,68 @@
+//! The triggers of tables that rollups read.
+
+use crate::pg::catalog::Rollup;
+use crate::pg::session::{self, arg};
+use pgrx::pg_sys;
+
+/// What a trigger is for.
+#[derive(Clone, Copy)]
+enum Purpose {
+    /// Counts what a statement changed.
+    Capture,
+    /// Negates what a TRUNCATE takes away; of the table whose rows are counted.
+    Truncate,
+    /// Notes that a statement begins, where tables are joined.
+    Begin,
+}
+
+/// Name, purpose, and the rest of CREATE TRIGGER.
+const TRIGGERS: [(&str, Purpose, &str, &str); 7] = [
+    ("pulso_insert", Purpose::Capture, "after insert", "referencing new table as pulso_new"),
+    ("pulso_update", Purpose::Capture, "after update", "referencing old table as pulso_old new table as pulso_new"),
+    ("pulso_delete", Purpose::Capture, "after delete", "referencing old table as pulso_old"),
+    ("pulso_truncate", Purpose::Truncate, "before truncate", ""),
+    ("pulso_begin_insert", Purpose::Begin, "before insert", ""),
+    ("pulso_begin_update", Purpose::Begin, "before update", ""),
+    ("pulso_begin_delete", Purpose::Begin, "before delete", ""),
+];
+
+/// Makes those that are missing, for a rollup of `source` with `joined`.
+pub fn create(source: pg_sys::Oid, joined: &[pg_sys::Oid]) {
+    for table in std::iter::once(&source).chain(joined) {
+        let name = session::qualified_name(*table);
+        for (trigger, purpose, when, rows) in TRIGGERS {
+            let (wanted, function) = match purpose {
+                Purpose::Capture => (true, "capture"),
+                Purpose::Truncate => (*table == source, "capture"),
+                Purpose::Begin => (!joined.is_empty(), "begin"),
+            };
+            let exists: Option<bool> = session::one(
+                "select exists (select from pg_catalog.pg_trigger t where t.tgrelid = $1 and t.tgname = $2)",
+                &[arg(*table), arg(trigger.to_owned())],
+            );
+            if wanted && exists != Some(true) {
+                session::run(
+                    &format!(
+                        "create trigger {trigger} {when} on {name} {rows} for each statement execute function pulso.{function}()"
+                    ),
+                    &[],
+                );
+            }
+        }
+    }
+}
+
+/// Drops those of a table that none of the rollups that remain needs.
+pub fn sweep(table: pg_sys::Oid, rollups: &[Rollup]) {
+    let name = session::qualified_name(table);
+    for (trigger, purpose, ..) in TRIGGERS {
+        let needed = rollups.iter().filter(|rollup| rollup.reads(table)).any(|rollup| match purpose {
+            Purpose::Capture => true,
+            Purpose::Truncate => rollup.source == table,
+            Purpose::Begin => !rollup.joined.is_empty(),
+        });
+        if !needed {
+            session::run(&format!("drop trigger if exists {trigger} on {name}"), &[]);
+        }
+    }
+}

@@ -1,0 +1,121 @@
+//! Sessions that are told what to do, one step at a time, and may wait for each other's locks.
+
+use crate::common::Db;
+use std::collections::VecDeque;
+use std::time::Duration;
+use tokio::sync::{mpsc, oneshot};
+use tokio_postgres::Client;
+
+type Outcome = Result<(), tokio_postgres::Error>;
+
+/// A session that runs its steps one after the other, each as soon as it is told.
+pub struct Session {
+    orders: mpsc::UnboundedSender<(String, oneshot::Sender<Outcome>)>,
+    pid: i32,
+    /// Steps told and not known to be done.
+    waiting: VecDeque<(String, oneshot::Receiver<Outcome>)>,
+    /// SQLSTATEs with which a transaction may end.
+    expected: &'static [&'static str],
+    pub failures: usize,
+}
+
+impl Session {
+    pub async fn new(db: &Db, expected: &'static [&'static str]) -> Self {
+        let client = db.connect().await;
+        client.batch_execute("set deadlock_timeout = '20ms'").await.unwrap();
+        let pid = client.query_one("select pg_backend_pid()", &[]).await.unwrap().get(0);
+        let (orders, mut inbox) = mpsc::unbounded_channel::<(String, oneshot::Sender<Outcome>)>();
+        tokio::spawn(async move {
+            let mut failed = false;
+            while let Some((sql, outcome)) = inbox.recv().await {
+                failed &= !sql.starts_with("begin");
+                // What follows in a transaction that has failed is not run.
+                let result = if failed { Ok(()) } else { client.batch_execute(&sql).await };
+                if result.is_err() {
+                    failed = true;
+                    let _ = client.batch_execute("rollback").await;
+                }
+                let _ = outcome.send(result);
+            }
+        });
+        Self { orders, pid, waiting: VecDeque::new(), expected, failures: 0 }
+    }
+
+    pub fn tell(&mut self, sql: String) {
+        let (sender, receiver) = oneshot::channel();
+        self.orders.send((sql.clone(), sender)).unwrap();
+        self.waiting.push_back((sql, receiver));
+    }
+
+    /// Whether it waits for something to end.
+    pub fn is_busy(&self) -> bool {
+        !self.waiting.is_empty()
+    }
+
+    /// Takes note of the steps that are done.
+    fn look(&mut self, context: &str) {
+        while let Some((sql, receiver)) = self.waiting.front_mut() {
+            match receiver.try_recv() {
+                Ok(Ok(())) => {}
+                Ok(Err(error)) => {
+                    let code = error.code().map(|code| code.code().to_owned()).unwrap_or_default();
+                    assert!(self.expected.contains(&code.as_str()), "{context}: {sql}: {error:?}");
+                    self.failures += 1;
+                }
+                Err(oneshot::error::TryRecvError::Empty) => return,
+                Err(error) => panic!("{context}: {sql}: {error}"),
+            }
+            self.waiting.pop_front();
+        }
+    }
+}
+
+/// Waits until each session has done what it was told or waits for a lock.
+pub async fn settle(watcher: &Client, sessions: &mut [Session], context: &str) {
+    for round in 0..5_000u32 {
+        let mut busy = Vec::new();
+        for session in sessions.iter_mut() {
+            session.look(context);
+            if session.is_busy() {
+                busy.push(session.pid);
+            }
+        }
+        if busy.is_empty() {
+            return;
+        }
+        // Most steps end at once; what does not is asked after.
+        if round >= 2 {
+            let waiting: i64 = watcher
+                .query_one(
+                    "select count(*) from pg_stat_activity
+                      where pid = any ($1) and wait_event_type = 'Lock' and cardinality(pg_blocking_pids(pid)) > 0",
+                    &[&busy],
+                )
+                .await
+                .unwrap()
+                .get(0);
+            if waiting == busy.len() as i64 {
+                // Still so, and not about to be found in a deadlock.
+                tokio::time::sleep(Duration::from_millis(25)).await;
+                sessions.iter_mut().for_each(|session| session.look(context));
+                if sessions.iter().filter(|session| session.is_busy()).count() == busy.len() {
+                    return;
+                }
+            }
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("{context}: a step neither ends nor waits");
+}
+
+/// Waits until each session has done what it was told.
+pub async fn end(sessions: &mut [Session], context: &str) {
+    for _ in 0..10_000 {
+        sessions.iter_mut().for_each(|session| session.look(context));
+        if !sessions.iter().any(Session::is_busy) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+    panic!("{context}: a step waits for ever");
+}
