@@ -308,7 +308,8 @@ async fn at_every_level(from: usize, to: usize) {
             sessions.push(Session::new(&db, &["40001", "40P01", "23503"]).await);
         }
         // Three sessions have 90 orders and more: each level takes every fourth, unless there is time.
-        let every = if permutations.len() > 24 && !crate::common::long() { 4 } else { 1 };
+        let is_long = std::env::var_os("PULSO_TEST_LONG").is_some_and(|value| value == "1");
+        let every = if permutations.len() > 24 && !is_long { 4 } else { 1 };
         for (first, level) in LEVELS.into_iter().enumerate() {
             let mut failed = 0;
             for order in permutations.iter().skip(first % every).step_by(every) {

@@ -31,11 +31,11 @@ const REFUSED: &[(&str, &str, &str, &str)] = &[
     (
         "select t.k, count(*) from t join u on u.id > t.k group by 1",
         "0A000",
-        "cannot join public.u: no condition",
+        "cannot join public.u: no foreign key",
         "key",
     ),
     (
-        "select t.k, count(*) from t join keyed d on d.u = t.k group by 1",
+        "select u.k, count(*) from keyed d join u on u.k = d.u group by 1",
         "0A000",
         "columns of a foreign key",
         "foreign key",
