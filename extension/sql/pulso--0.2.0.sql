@@ -246,6 +246,14 @@ declare
   counter bigint;
   highest bigint;
 begin
+  -- The state before the counter: what another folds in between puts the counter further ahead, never behind.
+  select pg_catalog.max(s.folded_through) into highest from pulso.state s;
+  select g.last_value into counter from pulso.generation g;
+  if highest is null or highest < counter then
+    return;
+  end if;
+  -- Nobody folds, and nobody else mends, until this commits.
+  lock table pulso.state in share row exclusive mode;
   select g.last_value into counter from pulso.generation g;
   select pg_catalog.max(s.folded_through) into highest
     from pulso.state s join pulso.rollup r on r.id = s.id

@@ -106,6 +106,8 @@ async fn every_snapshot_is_exact_while_eight_sessions_write_and_two_fold() {
     let client = db.connect().await;
     client.batch_execute("select pulso.fold()").await.unwrap();
     assert_equal(&client, "public.r", QUERY, "at the end").await;
+    let reason: Option<String> = client.query_one("select reason from pulso.rollups", &[]).await.unwrap().get(0);
+    assert_eq!(reason, None, "the rollup is live to the end");
     let pending: i64 = client.query_one("select count(*) from pulso.r_1_delta", &[]).await.unwrap().get(0);
     assert_eq!(pending, 0, "everything is folded once nobody writes");
 }
