@@ -7,7 +7,7 @@ use super::sql::Sql;
 use crate::error::{OrRaise, Refusal};
 use crate::pg::collect::COLLECTED;
 use crate::pg::query::{self, Definition};
-use crate::pg::session::PinnedPath;
+use crate::pg::session::{self, PinnedPath};
 use pgrx::prelude::*;
 
 #[pg_extern(strict)]
@@ -20,8 +20,9 @@ fn explain(name: &str) -> Result<Vec<(String, String)>, Refusal> {
     let _path = PinnedPath::pin();
     let definition = query::read(rollup.definition)?;
     let sql = Sql::new(rollup.id, names(&rollup), &definition);
+    let tables: Vec<String> = definition.tables.iter().map(|table| session::qualified_name(table.relation)).collect();
     let steps = [
-        ("capture: from", sql.tables_and_filter(None)),
+        ("capture: from", tables.join(", ")),
         ("read", sql.read()),
         ("fold", sql.fold()),
         ("fold: remove empty groups", sql.remove()),

@@ -104,7 +104,7 @@ impl<'a> Sql<'a> {
     }
 
     /// All tables of the query, joined, and its filter. `also` is a further condition.
-    pub fn tables_and_filter(&self, also: Option<String>) -> String {
+    fn tables_and_filter(&self, also: Option<String>) -> String {
         let tables: Vec<usize> = (0..self.definition.tables.len()).collect();
         let mut conditions: Vec<String> = tables.iter().flat_map(|table| self.join_conditions(*table)).collect();
         conditions.splice(0..0, also);

@@ -12,7 +12,9 @@ use std::ffi::{CStr, CString};
 /// How expressions are written as SQL; alive as long as they are.
 #[derive(Debug, Clone, Copy)]
 pub struct Scope {
-    context: *mut pg_sys::List,
+    /// A statement of nothing but the tables, and their names in it.
+    statement: *mut pg_sys::PlannedStmt,
+    names: *mut pg_sys::List,
     prefix: bool,
 }
 
@@ -56,9 +58,11 @@ pub struct From {
 
 impl Scope {
     pub fn sql(self, expression: Expression) -> String {
-        // SAFETY: a live expression over the tables that the context was made of; the text is palloc'd.
+        // SAFETY: a live expression over the tables of the statement; the text is palloc'd. The context is made here
+        // because it locks the tables: whoever only folds must not wait for them.
         unsafe {
-            let text = pg_sys::deparse_expression(expression.node(), self.context, self.prefix, false);
+            let context = pg_sys::deparse_context_for_plan_tree(self.statement, self.names);
+            let text = pg_sys::deparse_expression(expression.node(), context, self.prefix, false);
             CStr::from_ptr(text).to_string_lossy().into_owned()
         }
     }
@@ -386,9 +390,13 @@ unsafe fn equality(conjunct: usize, condition: *mut pg_sys::Node) -> Option<Equa
 
 /// The foreign keys of a table.
 fn foreign_keys(table: pg_sys::Oid) -> Vec<ForeignKey> {
-    // SAFETY: the table is held open while its list is read; keys of the list have nkeys columns.
+    // SAFETY: the table's description is held while its list is read; keys of the list have nkeys columns. Without a lock:
+    // whoever only folds must not wait for the table, and whoever writes to it holds one.
     unsafe {
-        let relation = pg_sys::table_open(table, pg_sys::AccessShareLock as i32);
+        let relation = pg_sys::RelationIdGetRelation(table);
+        if relation.is_null() {
+            return Vec::new();
+        }
         let keys = PgList::<pg_sys::ForeignKeyCacheInfo>::from_pg(pg_sys::RelationGetFKeyList(relation));
         let found = keys
             .iter_ptr()
@@ -401,7 +409,7 @@ fn foreign_keys(table: pg_sys::Oid) -> Vec<ForeignKey> {
                 ForeignKey { constraint: (*key).conoid, referenced: (*key).confrelid, pairs: pairs.collect() }
             })
             .collect();
-        pg_sys::table_close(relation, pg_sys::NoLock as i32);
+        pg_sys::RelationClose(relation);
         found
     }
 }
@@ -436,7 +444,6 @@ unsafe fn scope(entries: &[*mut pg_sys::RangeTblEntry], tables: &[Table]) -> Sco
         }
         let statement = node::<pg_sys::PlannedStmt>(pg_sys::NodeTag::T_PlannedStmt);
         (*statement).rtable = range.into_pg();
-        let context = pg_sys::deparse_context_for_plan_tree(statement, names);
-        Scope { context, prefix: tables.len() > 1 }
+        Scope { statement, names, prefix: tables.len() > 1 }
     }
 }
