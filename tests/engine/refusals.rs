@@ -74,7 +74,12 @@ const REFUSED: &[(&str, &str, &str, &str)] = &[
         "now()",
         "reads the rollup",
     ),
-    ("select u, count(*) from keyed d join u on u.id = d.u group by 1", "0A000", "whole row", "Name the columns"),
+    (
+        "select x is null, count(*) from keyed d join u x on x.id = d.u group by 1",
+        "0A000",
+        "whole row",
+        "Name the columns",
+    ),
     (
         "select s.k, count(*) from keyed d join (select * from u) s on s.id = d.u group by 1",
         "0A000",

@@ -4,7 +4,7 @@ use super::lock;
 use crate::error::Refusal;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
-use pgrx::{IntoDatum, PgRelation, pg_sys};
+use pgrx::{IntoDatum, pg_sys};
 use std::ffi::CStr;
 
 /// Runs as another role, in a security-restricted context, until dropped.
@@ -168,11 +168,20 @@ pub fn invalidate(relation: pg_sys::Oid) {
     unsafe { pg_sys::CacheInvalidateRelcacheByRelid(relation) };
 }
 
-/// A relation's name, qualified and quoted.
+/// A relation's name, qualified and quoted. Locks nothing: whoever folds must not wait for a view that is being dropped.
 pub fn qualified_name(relation: pg_sys::Oid) -> String {
-    // SAFETY: a missing relation raises an error; the lock stays until the transaction ends.
-    let relation = unsafe { PgRelation::with_lock(relation, pg_sys::AccessShareLock as i32) };
-    pgrx::spi::quote_qualified_identifier(relation.namespace(), relation.name())
+    // SAFETY: syscache look-ups that give palloc'd, NUL-terminated copies, or NULL where there is no such relation.
+    unsafe {
+        let name = pg_sys::get_rel_name(relation);
+        let schema = pg_sys::get_namespace_name(pg_sys::get_rel_namespace(relation));
+        if name.is_null() || schema.is_null() {
+            error!("could not open relation with OID {relation}");
+        }
+        pgrx::spi::quote_qualified_identifier(
+            CStr::from_ptr(schema).to_string_lossy(),
+            CStr::from_ptr(name).to_string_lossy(),
+        )
+    }
 }
 
 /// An index's name, qualified and quoted.
