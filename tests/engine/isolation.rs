@@ -39,6 +39,20 @@ const SPECS: &[Spec] = &[
         orders: &[],
     },
     Spec {
+        name: "a header is deleted with its lines, and its number comes back: newly, by conflict or from another",
+        setup: "",
+        sessions: &[
+            &["delete from sales where id = 1", "commit"],
+            &[
+                "insert into sales values (1, 2) on conflict (id) do update set store_id = excluded.store_id",
+                "insert into items values (100, 1, 1, 5)",
+                "commit",
+            ],
+            &["update sales set id = 1 where id = 2", "commit"],
+        ],
+        orders: &[],
+    },
+    Spec {
         name: "a line changes while its header is voided",
         setup: "",
         sessions: &[
@@ -304,8 +318,8 @@ async fn at_every_level(from: usize, to: usize) {
         }
         let mut sessions = Vec::new();
         for _ in spec.sessions {
-            // 23503: a line whose header is gone.
-            sessions.push(Session::new(&db, &["40001", "40P01", "23503"]).await);
+            // 23503: a line whose header is gone. 23505: a number that is taken.
+            sessions.push(Session::new(&db, &["40001", "40P01", "23503", "23505"]).await);
         }
         // Three sessions have 90 orders and more: each level takes every fourth, unless there is time.
         let is_long = std::env::var_os("PULSO_TEST_LONG").is_some_and(|value| value == "1");

@@ -107,37 +107,10 @@ impl Lookup {
     /// `false` where there is no such row. The row is that of the active snapshot, and is locked against deletion and
     /// changes of those columns until the transaction ends, unless the transaction wrote it itself.
     pub fn find(&self, key: &[pg_sys::Datum], found: &mut Vec<Value>) -> bool {
-        // SAFETY: relations are held open during the scan and locked as a SELECT … FOR KEY SHARE does; slots are of the
-        // table's row type and dropped at the end. An error frees all with the transaction. The closure has nothing
-        // to drop.
+        // SAFETY: the slots are of the table's row type and dropped at the end.
         unsafe {
-            let snapshot = pg_sys::GetActiveSnapshot();
-            let relation = pg_sys::table_open(self.relation, pg_sys::RowShareLock as i32);
-            let index = pg_sys::index_open(self.index, pg_sys::AccessShareLock as i32);
-            let mut conditions = [pg_sys::ScanKeyData::default(); pg_sys::INDEX_MAX_KEYS as usize];
-            for (place, (part, value)) in self.keys.iter().zip(key).enumerate() {
-                pg_sys::ScanKeyEntryInitialize(
-                    &mut conditions[place],
-                    0,
-                    part.place,
-                    pg_sys::BTEqualStrategyNumber as u16,
-                    part.subtype,
-                    part.collation,
-                    part.function,
-                    *value,
-                );
-            }
-            let count = self.keys.len() as i32;
-            // The index's order, as a scan wants its conditions.
-            conditions[..self.keys.len()].sort_by_key(|condition| condition.sk_attno);
-            #[cfg(not(feature = "pg18"))]
-            let scan = pg_sys::index_beginscan(relation, index, snapshot, count, 0);
-            #[cfg(feature = "pg18")]
-            let scan = pg_sys::index_beginscan(relation, index, snapshot, std::ptr::null_mut(), count, 0);
-            pg_sys::index_rescan(scan, conditions.as_mut_ptr(), count, std::ptr::null_mut(), 0);
-            let slot = pg_sys::table_slot_create(relation, std::ptr::null_mut());
-            let exists = pg_sys::index_getnext_slot(scan, pg_sys::ScanDirection::ForwardScanDirection, slot);
-            let row = if exists { self.lock(relation, snapshot, slot, key) } else { None };
+            let mut scan = Scan::open(self, key, pg_sys::RowShareLock as i32);
+            let row = if scan.next() { self.lock(&scan, key) } else { None };
             if let Some(row) = row {
                 pg_sys::slot_getsomeattrs_int(row, i32::from(self.last_column));
                 for (column, passing) in &self.columns {
@@ -145,26 +118,30 @@ impl Lookup {
                     let (value, null) = (*(*row).tts_values.add(place), *(*row).tts_isnull.add(place));
                     found.push((passing.copy(value, null), null));
                 }
-                if row != slot {
+                if row != scan.slot {
                     pg_sys::ExecDropSingleTupleTableSlot(row);
                 }
             }
-            pg_sys::ExecDropSingleTupleTableSlot(slot);
-            pg_sys::index_endscan(scan);
-            pg_sys::index_close(index, pg_sys::NoLock as i32);
-            pg_sys::table_close(relation, pg_sys::NoLock as i32);
+            scan.close();
             row.is_some()
         }
     }
 
-    /// Locks the row in `slot`, and gives the slot of the version that is now the latest: the same or a new one.
-    unsafe fn lock(
-        &self,
-        relation: pg_sys::Relation,
-        snapshot: pg_sys::Snapshot,
-        slot: *mut pg_sys::TupleTableSlot,
-        key: &[pg_sys::Datum],
-    ) -> Option<*mut pg_sys::TupleTableSlot> {
+    /// Whether the active snapshot shows more than one row with this key (none of it NULL). A transaction that keeps its
+    /// snapshot may put a row there beside one that another has deleted since and that it still sees.
+    pub fn has_several(&self, key: &[pg_sys::Datum]) -> bool {
+        // SAFETY: what is opened is closed.
+        unsafe {
+            let mut scan = Scan::open(self, key, pg_sys::AccessShareLock as i32);
+            let several = scan.next() && scan.next();
+            scan.close();
+            several
+        }
+    }
+
+    /// Locks the row that the scan is at, and gives the slot of the version that is now the latest: the same or a new one.
+    unsafe fn lock(&self, scan: &Scan, key: &[pg_sys::Datum]) -> Option<*mut pg_sys::TupleTableSlot> {
+        let Scan { relation, snapshot, slot, .. } = *scan;
         // SAFETY: the slot holds a row of the relation; the closure has nothing to drop.
         unsafe {
             if is_own(slot) {
@@ -227,6 +204,66 @@ impl Lookup {
                         & 0xff
                         != 0
             })
+        }
+    }
+}
+
+/// An index scan for one key, in the active snapshot.
+struct Scan {
+    relation: pg_sys::Relation,
+    index: pg_sys::Relation,
+    snapshot: pg_sys::Snapshot,
+    scan: pg_sys::IndexScanDesc,
+    slot: *mut pg_sys::TupleTableSlot,
+}
+
+impl Scan {
+    /// `lock`: of the table, kept until the transaction ends.
+    unsafe fn open(lookup: &Lookup, key: &[pg_sys::Datum], lock: i32) -> Self {
+        // SAFETY: relations are held open until `close`; an error frees all with the transaction.
+        unsafe {
+            let snapshot = pg_sys::GetActiveSnapshot();
+            let relation = pg_sys::table_open(lookup.relation, lock);
+            let index = pg_sys::index_open(lookup.index, pg_sys::AccessShareLock as i32);
+            let mut conditions = [pg_sys::ScanKeyData::default(); pg_sys::INDEX_MAX_KEYS as usize];
+            for (place, (part, value)) in lookup.keys.iter().zip(key).enumerate() {
+                pg_sys::ScanKeyEntryInitialize(
+                    &mut conditions[place],
+                    0,
+                    part.place,
+                    pg_sys::BTEqualStrategyNumber as u16,
+                    part.subtype,
+                    part.collation,
+                    part.function,
+                    *value,
+                );
+            }
+            let count = lookup.keys.len() as i32;
+            // The index's order, as a scan wants its conditions.
+            conditions[..lookup.keys.len()].sort_by_key(|condition| condition.sk_attno);
+            #[cfg(not(feature = "pg18"))]
+            let scan = pg_sys::index_beginscan(relation, index, snapshot, count, 0);
+            #[cfg(feature = "pg18")]
+            let scan = pg_sys::index_beginscan(relation, index, snapshot, std::ptr::null_mut(), count, 0);
+            pg_sys::index_rescan(scan, conditions.as_mut_ptr(), count, std::ptr::null_mut(), 0);
+            let slot = pg_sys::table_slot_create(relation, std::ptr::null_mut());
+            Self { relation, index, snapshot, scan, slot }
+        }
+    }
+
+    /// Puts the next row into the slot.
+    unsafe fn next(&mut self) -> bool {
+        // SAFETY: the scan is open.
+        unsafe { pg_sys::index_getnext_slot(self.scan, pg_sys::ScanDirection::ForwardScanDirection, self.slot) }
+    }
+
+    unsafe fn close(self) {
+        // SAFETY: closes what `open` opened, once.
+        unsafe {
+            pg_sys::ExecDropSingleTupleTableSlot(self.slot);
+            pg_sys::index_endscan(self.scan);
+            pg_sys::index_close(self.index, pg_sys::NoLock as i32);
+            pg_sys::table_close(self.relation, pg_sys::NoLock as i32);
         }
     }
 }

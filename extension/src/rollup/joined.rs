@@ -165,6 +165,9 @@ impl Joined {
         columns: &Columns,
         groups: &mut Groups,
     ) -> bool {
+        if call.event != Event::Delete && xact::keeps_one_snapshot() {
+            self.refuse_second_rows(call, counting, number);
+        }
         let path = self.path(number);
         if call.event != Event::Update && !counting.may_be_referred(path.iter().map(|t| self.tables[*t].relation)) {
             return true;
@@ -198,6 +201,22 @@ impl Joined {
             });
         }
         true
+    }
+
+    /// Refuses a row put beside another with its key: one that the transaction's snapshot still shows, though it is deleted.
+    fn refuse_second_rows(&self, call: &TriggerCall, counting: &Counting, number: usize) {
+        let Some(join) = &self.tables[number].join else { return };
+        let key_columns: Vec<i16> = join.referred.iter().map(|(column, _)| *column).collect();
+        as_of::in_snapshot(false, || {
+            counting.see_own();
+            call.each_row(|sign, row| {
+                let key = key_columns.iter().flat_map(|column| columns_of(row, std::slice::from_ref(column)));
+                let key: Option<Vec<pg_sys::Datum>> = key.map(|(value, null)| (!null).then_some(value)).collect();
+                if sign > 0 && key.is_some_and(|key| join.lookup.has_several(&key)) {
+                    Err(Refusal::Serialization).or_raise()
+                }
+            });
+        });
     }
 
     /// The tables from the one that refers to a joined table down to the one whose rows are counted.

@@ -67,6 +67,11 @@ impl Counting {
         Self { table, event, command: as_of::next_command() }
     }
 
+    /// In [`as_of::in_snapshot`]: shows the changes that are counted, too.
+    pub fn see_own(&self) {
+        as_of::see_before(self.command);
+    }
+
     /// The command before which the changes of another table are counted.
     pub fn counted_before(&self, table: pg_sys::Oid) -> Result<u32, Refusal> {
         TABLES.with_borrow_mut(|known| {
