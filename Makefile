@@ -20,5 +20,5 @@ test-long: setup ## The same with the soak, property and crash tests that take m
 bench: setup ## Measure side by side with the alternatives
 	cargo run --release --locked --package pulso-bench
 
-lint: setup ## Format, clippy and shellcheck, as CI does
+lint: setup ## Format, clippy and shellcheck, before a commit
 	@bash scripts/lint.sh
