@@ -159,8 +159,16 @@ async fn create_waits_for_open_writers_without_holding_up_others() {
         .spawn()
         .unwrap();
     other.batch_execute("set lock_timeout = '300ms'").await.unwrap();
-    for _ in 0..100 {
-        other.batch_execute("insert into s (store, amount) values (2, 2)").await.unwrap();
+    let pauses = common::Pauses::watch();
+    let mut sold = 0;
+    while sold < 100 {
+        match other.batch_execute("insert into s (store, amount) values (2, 2)").await {
+            Ok(()) => sold += 1,
+            Err(error) => {
+                let refused = error.code() == Some(&tokio_postgres::error::SqlState::LOCK_NOT_AVAILABLE);
+                assert!(refused && pauses.explain(), "{error:?}");
+            }
+        }
         tokio::time::sleep(Duration::from_millis(10)).await;
     }
     client.batch_execute("commit").await.unwrap();

@@ -26,7 +26,9 @@ use pulso::db::{self, DatabaseArgs, Server};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
 use std::path::PathBuf;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
+use std::time::{Duration, Instant};
 use tokio::sync::OnceCell;
 use tokio_postgres::Client;
 
@@ -103,6 +105,36 @@ impl Scratch {
 impl Drop for Scratch {
     fn drop(&mut self) {
         let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// How long this machine itself has stood still, as a thread sees it that does nothing but sleep. Bounds on waiting hold
+/// where the machine does not wait: hosts take a virtual one's processors away for hundreds of milliseconds.
+#[derive(Clone)]
+pub struct Pauses {
+    longest: Arc<AtomicU64>,
+}
+
+impl Pauses {
+    /// Watches until the last copy is gone.
+    pub fn watch() -> Self {
+        let longest = Arc::new(AtomicU64::new(0));
+        let seen = Arc::downgrade(&longest);
+        std::thread::spawn(move || {
+            const NAP: Duration = Duration::from_millis(2);
+            while let Some(longest) = seen.upgrade() {
+                let began = Instant::now();
+                std::thread::sleep(NAP);
+                let over = began.elapsed().saturating_sub(NAP);
+                longest.fetch_max(over.as_millis().try_into().unwrap_or(u64::MAX), Ordering::Relaxed);
+            }
+        });
+        Self { longest }
+    }
+
+    /// Whether a wait may be the machine's and nobody else's.
+    pub fn explain(&self) -> bool {
+        self.longest.load(Ordering::Relaxed) > 50
     }
 }
 

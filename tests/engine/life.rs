@@ -1,6 +1,6 @@
 //! Build, alter and repair while everybody goes on: exact in every snapshot, and nobody waits.
 
-use crate::common::{Db, Scratch};
+use crate::common::{Db, Pauses, Scratch};
 use crate::{assert_equal, differences};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -53,11 +53,13 @@ async fn patiently(client: &Client, sql: &str) {
     panic!("never free: {sql}");
 }
 
-/// Sessions that write until told to stop. None of them may wait for a lock longer than 300 ms.
+/// Sessions that write until told to stop. None of them may wait for a lock longer than 300 ms, but where the machine
+/// stood still.
 async fn writers(db: &Db, count: u64, stop: &Arc<AtomicBool>) -> Vec<JoinHandle<u64>> {
     let mut tasks = Vec::new();
+    let pauses = Pauses::watch();
     for number in 0..count {
-        let (client, stop) = (db.connect().await, Arc::clone(stop));
+        let (client, stop, pauses) = (db.connect().await, Arc::clone(stop), pauses.clone());
         client.batch_execute("set lock_timeout = '300ms'").await.unwrap();
         tasks.push(tokio::spawn(async move {
             let mut rng = ChaCha8Rng::seed_from_u64(number);
@@ -82,7 +84,8 @@ async fn writers(db: &Db, count: u64, stop: &Arc<AtomicBool>) -> Vec<JoinHandle<
                     Ok(()) => done += 1,
                     // Two writers met on a row of the shop's own table.
                     Err(error) => {
-                        assert_eq!(code(&error), "40001", "a writer: {error:?}");
+                        let excused = code(&error) == "55P03" && pauses.explain();
+                        assert!(code(&error) == "40001" || excused, "a writer: {error:?}");
                         client.batch_execute("rollback").await.unwrap();
                     }
                 }
@@ -484,8 +487,11 @@ async fn a_swap_gives_way_to_readers() {
     other.batch_execute("set lock_timeout = '300ms'").await.unwrap();
     let alter = format!("select pulso.alter_rollup('public.r', $${EVEN}$$)");
     let (error, ()) = tokio::join!(client.batch_execute(&alter), async {
+        let pauses = Pauses::watch();
         for _ in 0..50 {
-            other.batch_execute("select * from r").await.unwrap();
+            if let Err(error) = other.batch_execute("select * from r").await {
+                assert!(code(&error) == "55P03" && pauses.explain(), "{error:?}");
+            }
             tokio::time::sleep(Duration::from_millis(10)).await;
         }
     });
@@ -734,7 +740,10 @@ async fn fold_build_alter_and_repair_at_random_moments_under_writers() {
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     let begun = std::time::Instant::now();
     let (mut steps, mut swaps) = (0, 0);
-    while begun.elapsed() < Duration::from_secs(15) {
+    // Longer on a slow machine.
+    while begun.elapsed() < Duration::from_secs(15)
+        || ((steps <= 5 || swaps == 0) && begun.elapsed() < Duration::from_secs(180))
+    {
         let query = if rng.random() { ALL } else { EVEN };
         let step = match rng.random_range(0..5) {
             0 => "select pulso.repair('public.r')".to_owned(),
