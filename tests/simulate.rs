@@ -171,10 +171,12 @@ async fn the_tills_keep_the_rate_and_every_amount() {
     let client = db.connect().await;
     let plan = Plan { rate: 20.0, duration: Some(Duration::from_secs(5)), ..Plan::default() };
     let counters = Arc::new(Counters::default());
+    let pauses = common::Pauses::watch();
     let sold = live(db.url(), &plan, Arc::clone(&counters), &ProgressBar::hidden(), &CancellationToken::new())
         .await
         .expect("tills sell");
-    assert!((90..=101).contains(&sold.tickets), "{sold:?}");
+    // What is due in the last moment is not waited for; where the machine stands still, that is more.
+    assert!(sold.tickets <= 101 && (sold.tickets >= 90 || pauses.explain()), "{sold:?}");
     assert_eq!(one::<i64>(&client, ODD).await, 0);
     let rows: i64 = one(&client, "select count(*) from sales").await;
     assert_eq!(rows as u64, sold.tickets + sold.late);
@@ -223,12 +225,13 @@ async fn tills_go_on_after_their_connections_are_cut() {
         let cut = "select count(pg_terminate_backend(pid)) from pg_stat_activity where datname = current_database() and pid <> pg_backend_pid()";
         client.query_one(cut, &[]).await.map(|row| row.get::<_, i64>(0))
     });
+    let pauses = common::Pauses::watch();
     let sold = live(db.url(), &plan, Arc::new(Counters::default()), &ProgressBar::hidden(), &CancellationToken::new())
         .await
         .expect("tills come back");
     assert!(cutter.await.expect("the cutter").expect("a count") >= 2);
     // Sixty were due when they were cut; what was due meanwhile is sold after.
-    assert!(sold.retries >= 1 && (90..=121).contains(&sold.tickets), "{sold:?}");
+    assert!(sold.retries >= 1 && sold.tickets <= 121 && (sold.tickets >= 90 || pauses.explain()), "{sold:?}");
     let client = db.connect().await;
     assert_eq!(one::<i64>(&client, "select count(*) from sales").await as u64, sold.tickets + sold.late);
 }
