@@ -323,11 +323,73 @@ begin
         raise warning 'pulso: rollup % cannot be folded and runs its query from now on: %', one, sqlerrm;
     end;
   end loop;
+  perform pulso.send_changes();
   return folded;
 end
 $$;
 comment on function pulso.fold(text) is
   'Folds the pending deltas of one rollup, or of all; returns how many. Answers do not change by it, reads get cheaper.';
+
+-- ---------------------------------------------------------------- the change feed
+
+create sequence pulso.change as bigint cache 1;
+comment on sequence pulso.change is 'Numbers the notifications on channel pulso_changes; a listener that misses one forgets all that it knows.';
+
+create function pulso.has_news(id integer) returns boolean
+language c volatile strict
+as 'MODULE_PATHNAME', 'has_news_wrapper';
+comment on function pulso.has_news(integer) is 'Whether a rollup has committed deltas that this session has not announced.';
+
+create function pulso.look(id integer, live boolean) returns void
+language c volatile strict
+as 'MODULE_PATHNAME', 'look_wrapper';
+comment on function pulso.look(integer, boolean) is
+  'Notes which groups of a rollup have changed; any, where it is not live.';
+
+create function pulso.send_changes() returns bigint
+language c volatile
+as 'MODULE_PATHNAME', 'send_changes_wrapper';
+comment on function pulso.send_changes() is
+  'Sends what this transaction has noted as one notification on channel pulso_changes; returns the number of rollups in it.';
+
+revoke execute on function pulso.has_news(integer), pulso.look(integer, boolean), pulso.send_changes() from public;
+
+create function pulso.announce() returns bigint
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  changed integer[];
+  queries integer[];
+  one integer;
+begin
+  if pg_catalog.current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+    raise exception 'pulso.announce cannot run at isolation level %', pg_catalog.current_setting('transaction_isolation')
+      using errcode = '25001', hint = 'Its snapshot must be younger than the changes that it looks for: call it in READ COMMITTED.';
+  end if;
+  if pg_catalog.pg_is_in_recovery() then
+    raise exception 'pulso.announce cannot run on a standby'
+      using errcode = '25006', hint = 'Listen on the primary.';
+  end if;
+  select pg_catalog.array_agg(r.id) filter (where s.live and pulso.is_whole(r.base) and pulso.has_news(r.id)),
+         pg_catalog.array_agg(r.id) filter (where not s.live and r.replaces is null)
+    into changed, queries
+    from pulso.rollup r
+    join pulso.state s on s.id = r.id;
+  if changed is not null then
+    perform pulso.close_generations();
+    foreach one in array changed loop
+      perform pulso.look(one, true);
+    end loop;
+  end if;
+  foreach one in array coalesce(queries, '{}') loop
+    perform pulso.look(one, false);
+  end loop;
+  return pulso.send_changes();
+end
+$$;
+comment on function pulso.announce() is
+  'Announces on channel pulso_changes which groups have changed since this session last did; returns the number of rollups. Folding does it by itself; this is for what cannot be folded yet.';
 
 -- ---------------------------------------------------------------- what there is
 

@@ -7,6 +7,7 @@ mod common;
 
 mod concurrency;
 mod crash;
+mod feed;
 mod histories;
 mod install;
 mod isolation;

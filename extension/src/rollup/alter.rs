@@ -8,6 +8,7 @@
 use super::build::{self, find, successor};
 use super::capture::names;
 use super::create::{self, Wanted, oid_of, refuse_stranger};
+use super::feed;
 use super::sql::{Names, Sql};
 use crate::error::{OrRaise, Refusal};
 use crate::pg::catalog::Rollup;
@@ -103,6 +104,7 @@ fn finish(name: &str) -> Result<bool, Refusal> {
         &[arg(next.id), arg(oid_of(&view))],
     );
     std::iter::once(&next.source).chain(&next.joined).for_each(|table| session::invalidate(*table));
+    feed::announce_all(&view);
     Ok(true)
 }
 

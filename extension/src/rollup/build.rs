@@ -13,6 +13,7 @@
 //! not live, so that its view is its query; or with its old base and all of its old deltas.
 
 use super::capture::names;
+use super::feed;
 use super::sql::Sql;
 use crate::error::{OrRaise, Refusal};
 use crate::generation;
@@ -127,6 +128,8 @@ pub fn rebuild(rollup: &Rollup) -> i64 {
           where id = $1",
         &[arg(rollup.id), arg(horizon.through), arg(horizon.open.iter().copied().collect::<Vec<i64>>())],
     );
+    // Its deltas are gone unannounced.
+    feed::announce_all(&sql.names().view);
     stored as i64
 }
 

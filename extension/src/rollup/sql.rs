@@ -6,7 +6,7 @@
 use super::layout::{self, Additive};
 use crate::pg::query::{Definition, Edge, Pair, Parts, Shown, column_name, operator_name};
 use crate::pg::session::qualified_name;
-use pgrx::spi::quote_identifier;
+use pgrx::spi::{quote_identifier, quote_literal};
 
 /// The relations of a rollup, qualified and quoted.
 pub struct Names {
@@ -273,6 +273,44 @@ impl<'a> Sql<'a> {
                 format!("({})::pg_catalog.\"numeric\" / nullif({}, 0)::pg_catalog.\"numeric\"", sum(i), present(i))
             }
         }
+    }
+
+    /// The groups that deltas of closed generations change, by generation, as JSON of the view's columns where those
+    /// can be told. $1: the last generation to look at; `memory` adds $2: all up to here are known, but for those in $3.
+    pub fn news(&self, memory: bool, rows_max: i64) -> String {
+        let keys = self.keys.join(", ");
+        let after = if self.keys.is_empty() { "" } else { ", " };
+        let since = if memory { "(gen > $2 or gen = any ($3))".to_owned() } else { self.pending() };
+        format!(
+            "select gen, pg_catalog.count(*), {}::pg_catalog.text
+               from (select gen{after}{keys} from {} where {since} and gen <= $1 limit {rows_max}) as d
+              group by gen{after}{keys}",
+            self.key_json(),
+            self.names.delta
+        )
+    }
+
+    /// Whether [`Self::news`] would find anything, of later generations too.
+    pub fn has_news(&self) -> String {
+        format!("select exists (select from {} where gen > $1 or gen = any ($2))", self.names.delta)
+    }
+
+    /// A group as JSON: its columns by their names in the view. NULL where a type is not one of Postgres's own: what
+    /// its conversion does is not known.
+    fn key_json(&self) -> String {
+        if self.definition.keys.iter().any(|key| key.type_oid.to_u32() >= pgrx::pg_sys::FirstNormalObjectId) {
+            return "null".to_owned();
+        }
+        let columns: Vec<String> = self
+            .definition
+            .outputs
+            .iter()
+            .filter_map(|output| match output.shown {
+                Shown::Key(i) => Some(format!("{}, {}", quote_literal(&output.name), self.keys[i])),
+                _ => None,
+            })
+            .collect();
+        format!("pg_catalog.jsonb_build_object({})", columns.join(", "))
     }
 
     pub fn has_pending(&self) -> String {
