@@ -5,8 +5,10 @@
 
 alter table pulso.rollup add column replaces integer;
 alter table pulso.rollup add column joined regclass[] not null default '{}';
+alter table pulso.rollup add column companion_of integer;
 comment on column pulso.rollup.replaces is 'The rollup whose place it takes once it is built; NULL but while pulso.alter_rollup is at work.';
 comment on column pulso.rollup.joined is 'The tables that are joined to it.';
+comment on column pulso.rollup.companion_of is 'The rollup that it is a part of: it counts the values that its count(distinct), min, max or percentiles need; NULL for a whole one.';
 
 -- A dump brings base and deltas as they were, and each trigger after the rows of its table: all fits. But where rows
 -- are loaded into a table whose triggers are there already, each is captured on top of a base that counts it. So a
@@ -39,6 +41,35 @@ comment on function pulso.state_is_loaded() is
 -- The engine itself inserts what is not live yet.
 create trigger state_is_loaded before insert on pulso.state
   for each row when (new.live) execute function pulso.state_is_loaded();
+
+-- Inlined by the planner; with the digits that Postgres's own aggregates give (numeric_stddev_internal).
+create function pulso.variance_of(present bigint, total numeric, squares numeric, sample boolean)
+returns numeric
+language sql immutable parallel safe
+return case
+  when present > sample::integer then
+    greatest(present::numeric * squares - total * total, 0)
+      / (present::numeric * (present - sample::integer)::numeric)
+end;
+comment on function pulso.variance_of(bigint, numeric, numeric, boolean) is
+  'The variance that a rollup''s parts make: values present, their total, the total of their squares; of a sample or of all.';
+
+-- Of the square root exactly as many digits as the variance has, rounded half up as sqrt_var does.
+create function pulso.stddev_of(variance numeric)
+returns numeric
+language sql immutable strict parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+  select case
+           when variance in ('NaN', 0) then variance
+           else r.root + case when (r.root + 0.5 * r.unit) * (r.root + 0.5 * r.unit) <= variance then r.unit else 0 end
+         end
+    from (
+          select pg_catalog.trunc(pg_catalog.sqrt(pg_catalog.round(variance, pg_catalog.scale(variance) + 8)), pg_catalog.scale(variance)) as root,
+                 pg_catalog.concat('1e-', pg_catalog.scale(variance))::numeric as unit
+         ) as r
+$$;
+comment on function pulso.stddev_of(numeric) is 'The standard deviation of a variance, as Postgres''s own aggregates round it.';
 
 -- ---------------------------------------------------------------- life of a rollup
 
@@ -309,12 +340,15 @@ select r.id,
        pg_catalog.pg_total_relation_size(r.base) as base_bytes,
        pg_catalog.pg_total_relation_size(r.delta) as delta_bytes,
        pg_catalog.pg_get_viewdef(r.definition) as query,
-       o.view::text as replaces
+       o.view::text as replaces,
+       w.view::text as companion_of
   from pulso.rollup r
   join pulso.state s on s.id = r.id
   left join pg_catalog.pg_class c on c.oid = r.base
-  left join pulso.rollup o on o.id = r.replaces;
+  left join pulso.rollup o on o.id = r.replaces
+  left join pulso.rollup w on w.id = r.companion_of;
 
+comment on column pulso.rollups.companion_of is 'The rollup that this one is a part of, counting its values one by one.';
 comment on column pulso.rollups.replaces is 'The rollup whose place this one takes once it is built; NULL but while pulso.alter_rollup is at work.';
 
 create view pulso.progress as

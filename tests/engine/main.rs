@@ -19,6 +19,7 @@ mod restore;
 mod sessions;
 mod statements;
 mod upgrade;
+mod values;
 
 use tokio_postgres::Client;
 

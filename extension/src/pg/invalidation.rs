@@ -43,7 +43,15 @@ pub fn watch(relation: pg_sys::Oid) {
     WATCHED.with_borrow_mut(|watched| watched.insert(relation));
 }
 
-/// Advances whenever anything watched, or any function, has changed.
+/// Advances whenever anything watched, or any function, has changed: to the knowledge of this backend, which takes a lock
+/// on what it uses, and learns of changes by that.
 pub fn epoch() -> u64 {
     EPOCH.get()
+}
+
+/// The same for whoever has not taken a lock: learns of changes first.
+pub fn epoch_now() -> u64 {
+    // SAFETY: in a transaction, outside of any look-up in the caches.
+    unsafe { pg_sys::AcceptInvalidationMessages() };
+    epoch()
 }

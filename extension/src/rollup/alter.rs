@@ -52,6 +52,7 @@ fn begin(name: &str, text: &str, with_data: bool) -> Result<Rollup, Refusal> {
     session::refuse_other_version()?;
     let rollup = find(name)?;
     refuse_stranger(rollup.view, session::qualified_name(rollup.view))?;
+    create::refuse_companion(&rollup)?;
     // One alter at a time; the latest wins.
     lock::exclusive(Tag::Folder(rollup.id));
     if let Some(earlier) = successor(rollup.id) {
@@ -67,6 +68,7 @@ fn begin(name: &str, text: &str, with_data: bool) -> Result<Rollup, Refusal> {
         query: text,
         with_data,
         replaces: Some(rollup.id),
+        companion_of: None,
     })?;
     let made = build::by_id(id).unwrap_or_else(|| error!("rollup {id} is not in the catalog"));
     refuse_columns(&rollup, &made)?;

@@ -172,6 +172,7 @@ pub fn names(rollup: &Rollup) -> Names {
         definition: session::qualified_name(rollup.definition),
         base: session::qualified_name(rollup.base),
         delta: session::qualified_name(rollup.delta),
+        companions: catalog::companions(rollup.id).iter().map(|one| session::qualified_name(one.view)).collect(),
     }
 }
 

@@ -84,9 +84,14 @@ pub struct Folding {
     remove: String,
 }
 
-/// The rollup of that number, looked up again when something about it has changed.
+/// Whether a rollup is there and stays until this transaction ends. Whoever drops it begins with its query.
+fn is_kept(rollup: &Rollup) -> bool {
+    lock::keep_table(rollup.definition) && lock::keep_table(rollup.delta)
+}
+
+/// The rollup of that number, unless it is being dropped; looked up again when something about it has changed.
 pub fn folding(id: i32) -> Option<Rc<Folding>> {
-    let epoch = invalidation::epoch();
+    let epoch = invalidation::epoch_now();
     let known = FOLDINGS.with_borrow_mut(|(filled_in, foldings)| {
         if *filled_in != epoch {
             *filled_in = epoch;
@@ -94,15 +99,18 @@ pub fn folding(id: i32) -> Option<Rc<Folding>> {
         }
         foldings.get(&id).cloned()
     });
-    if known.is_some() {
-        return known;
+    if let Some(known) = known {
+        return is_kept(&known.rollup).then_some(known);
     }
-    let rollup = catalog::rollups().into_iter().find(|rollup| rollup.id == id)?;
+    let rollup = catalog::rollups().into_iter().find(|rollup| rollup.id == id).filter(is_kept)?;
     watch(&rollup);
     let _path = PinnedPath::pin();
     let definition = query::read(rollup.definition).unwrap_or_else(|refusal| refusal.raise());
     let names = names(&rollup);
-    let name = feed::json(&names.view);
+    // What changes in a companion changes in the whole.
+    let whole = rollup.companion_of.and_then(|whole| catalog::rollups().into_iter().find(|other| other.id == whole));
+    let view = whole.map_or_else(|| names.view.clone(), |whole| session::qualified_name(whole.view));
+    let name = feed::json(&view);
     let sql = Sql::new(id, names, &definition);
     let folding = Rc::new(Folding {
         name,
