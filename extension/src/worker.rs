@@ -5,7 +5,7 @@
 //! exact whether or not it happens soon, so no writer pays for a wake-up.
 
 use crate::pg::worker::{databases, report_statistics};
-use crate::{pg::session, settings};
+use crate::{pg::session, rollup, settings};
 use pgrx::bgworkers::{
     BackgroundWorker, BackgroundWorkerBuilder, BackgroundWorkerStatus, BgWorkerStartTime, DynamicBackgroundWorker,
     SignalWakeFlags,
@@ -87,6 +87,7 @@ pub fn fold(database: pg_sys::Oid) {
             &[],
         );
     });
+    rollup::fold_in_parts();
     let mut folds = Pace::default();
     let mut looks = Pace::default();
     loop {
@@ -96,7 +97,9 @@ pub fn fold(database: pg_sys::Oid) {
         if settings::fold() && folds.is_due(now) {
             let Some(folded) = BackgroundWorker::transaction(|| step("select pulso.fold()")) else { return };
             report_statistics();
-            folds.next(now, fold_every, folded > 0, IDLE_FACTOR);
+            // Where one rollup's part was full there is more: at once, after the next look.
+            let pause = if folded >= rollup::FOLDED_AT_MOST { Duration::ZERO } else { fold_every };
+            folds.next(now, pause, folded > 0, IDLE_FACTOR);
         } else if let Some(every) = look_every
             && looks.is_due(now)
         {

@@ -5,7 +5,7 @@
 //! fold looks first, with the same horizon: what it takes away has been announced, by it or by an earlier look.
 //! Announcing a change twice is harmless; what this session has announced is forgotten wherever that is in doubt.
 
-use super::fold::{Folding, folding, planned};
+use super::fold::{Folding, expect_many, folding, planned};
 use crate::generation::{self, Horizon};
 use crate::pg::session::{self, AsRole, PinnedPath, arg};
 use crate::pg::{as_of, xact};
@@ -157,6 +157,7 @@ pub fn note_news(id: i32, folding: &Folding, horizon: &Horizon) {
     let new: Vec<Option<String>> =
         groups.into_iter().filter(|(generation, _)| is_new(generation)).map(|(_, key)| key).collect();
     if !all_read {
+        expect_many(id);
         note(&folding.name, None);
     } else if !new.is_empty() {
         note(&folding.name, new.into_iter().collect());

@@ -11,11 +11,18 @@ use crate::pg::query;
 use crate::pg::session::{self, AsRole, PinnedPath, arg};
 use pgrx::prelude::*;
 use pgrx::spi::OwnedPreparedStatement;
-use std::cell::RefCell;
-use std::collections::HashMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
+/// Deltas that a background worker folds of one rollup in one transaction.
+pub const AT_MOST: i64 = 50_000;
+
 thread_local! {
+    /// Whether this session folds many deltas in several transactions.
+    static IN_PARTS: Cell<bool> = const { Cell::new(false) };
+    /// Rollups with many deltas to fold.
+    static MANY: RefCell<HashSet<i32>> = RefCell::default();
     /// Plans of this backend by the text they were made from.
     static PLANS: RefCell<HashMap<String, OwnedPreparedStatement>> = RefCell::default();
     /// Rollups made ready, and the epoch in which they were.
@@ -28,6 +35,16 @@ fn has_pending(id: i32) -> bool {
     let _path = PinnedPath::pin();
     let _role = AsRole::become_role(folding.rollup.owner);
     planned(&folding.has_pending, &[], &[], |rows| rows.first().get_one::<bool>().ok().flatten().unwrap_or(false))
+}
+
+/// From now on, many deltas are folded in several calls.
+pub fn in_parts() {
+    IN_PARTS.set(true);
+}
+
+/// A look found more deltas than it reads.
+pub fn expect_many(id: i32) {
+    MANY.with_borrow_mut(|many| many.insert(id));
 }
 
 #[pg_extern]
@@ -47,22 +64,33 @@ fn fold_rollup(id: i32, wait: bool) -> i64 {
     let Some(folding) = folding(id) else { return 0 };
     let horizon = generation::horizon();
     feed::note_news(id, &folding, &horizon);
+    let in_parts = IN_PARTS.get() && MANY.with_borrow(|many| many.contains(&id));
     let open: Vec<i64> = horizon.open.iter().copied().collect();
     let _path = PinnedPath::pin();
     let folded = {
         let _role = AsRole::become_role(folding.rollup.owner);
         let types = [PgBuiltInOids::INT8OID.oid(), PgBuiltInOids::INT8ARRAYOID.oid()];
-        let (folded, empty) = planned(&folding.fold, &types, &[arg(horizon.through + 1), arg(open.clone())], |rows| {
-            let row = rows.first();
-            let empty: Option<Vec<pg_sys::ItemPointerData>> = row.get(2).ok().flatten();
-            (row.get::<i64>(1).ok().flatten().unwrap_or(0), empty)
-        });
+        let (folded, empty) = planned(
+            if in_parts { &folding.fold_some } else { &folding.fold },
+            &types,
+            &[arg(horizon.through + 1), arg(open.clone())],
+            |rows| {
+                let row = rows.first();
+                let empty: Option<Vec<pg_sys::ItemPointerData>> = row.get(2).ok().flatten();
+                (row.get::<i64>(1).ok().flatten().unwrap_or(0), empty)
+            },
+        );
         if let Some(places) = empty {
             session::run(&folding.remove, &[arg(places)]);
         }
         folded
     };
-    if folded > 0 {
+    // What is left of a generation is pending as long as the note of what is folded stays.
+    let is_unfinished = in_parts && folded >= AT_MOST;
+    if !is_unfinished {
+        MANY.with_borrow_mut(|many| many.remove(&id));
+    }
+    if folded > 0 && !is_unfinished {
         session::run(
             "update pulso.state set folded_through = $2, open_generations = $3, folded_at = pg_catalog.clock_timestamp() where id = $1",
             &[arg(id), arg(horizon.through), arg(open)],
@@ -81,6 +109,7 @@ pub struct Folding {
     pub news: String,
     pub news_since: String,
     fold: String,
+    fold_some: String,
     remove: String,
 }
 
@@ -118,7 +147,8 @@ pub fn folding(id: i32) -> Option<Rc<Folding>> {
         has_news: sql.has_news(),
         news: sql.news(false, feed::ROWS_MAX),
         news_since: sql.news(true, feed::ROWS_MAX),
-        fold: sql.fold(),
+        fold: sql.fold(None),
+        fold_some: sql.fold(Some(AT_MOST)),
         remove: sql.remove(),
         rollup,
     });

@@ -17,6 +17,7 @@ mod truncate;
 mod underway;
 
 pub use capture::{begin, capture};
+pub use fold::{AT_MOST as FOLDED_AT_MOST, in_parts as fold_in_parts};
 
 /// Once per process.
 pub fn register() {

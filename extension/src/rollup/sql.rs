@@ -341,9 +341,9 @@ impl<'a> Sql<'a> {
         format!("select exists (select from {} where {})", self.names.delta, self.pending())
     }
 
-    /// Moves the deltas of closed generations into the base. $1: first generation not to be folded; $2: generations
-    /// before it that are still open. Gives the number of deltas, and the groups that have become empty.
-    pub fn fold(&self) -> String {
+    /// Moves the deltas of closed generations into the base: all, or so many. $1: first generation not to be folded; $2:
+    /// generations before it that are still open. Gives the number of deltas, and the groups that have become empty.
+    pub fn fold(&self, at_most: Option<i64>) -> String {
         let Names { base, delta, .. } = &self.names;
         let columns = self.columns();
         let keys = joined(&self.keys, "", |key| format!("{key}, "));
@@ -352,10 +352,14 @@ impl<'a> Sql<'a> {
         });
         let added = joined(&self.additives, ", ", |(name, ..)| format!("{name} = b.{name} + excluded.{name}"));
         let order = if self.keys.is_empty() { String::new() } else { format!(" order by {}", self.keys.join(", ")) };
+        let closed = format!("gen < $1 and gen <> all ($2) and {}", self.pending());
+        let due = match at_most {
+            None => closed,
+            Some(most) => format!("ctid = any (array(select ctid from {delta} where {closed} limit {most}))"),
+        };
         format!(
             "with moved as (
-               delete from {delta}
-                where gen < $1 and gen <> all ($2) and {}
+               delete from {delta} where {due}
                returning {columns}
              ), net as (
                select {keys}{sums} from moved{}
@@ -367,7 +371,6 @@ impl<'a> Sql<'a> {
              )
              select (select pg_catalog.count(*) from moved),
                     (select pg_catalog.array_agg(place) from folded where empty)",
-            self.pending(),
             self.group_by_keys(),
             self.all_zero(""),
             self.key_list(),
