@@ -16,6 +16,7 @@ create table pulso.rollup (
   created_at timestamptz not null default now(),
   replaces integer,
   joined regclass[] not null default '{}',
+  partitions regclass[] not null default '{}',
   constraint rollup_view_key unique (view)
 );
 comment on table pulso.rollup is 'One row per rollup. Written by the functions of this schema only; read pulso.rollups.';
@@ -23,6 +24,7 @@ comment on column pulso.rollup.view is 'The view that people query.';
 comment on column pulso.rollup.definition is 'A view of the rollup''s query: it lets Postgres track renames and dependencies, and is what verify compares with.';
 comment on column pulso.rollup.source is 'The table whose rows are counted.';
 comment on column pulso.rollup.joined is 'The tables that are joined to it.';
+comment on column pulso.rollup.partitions is 'The partitions of the source, at every level, whose rows are counted and whose triggers are there.';
 comment on column pulso.rollup.base is 'Groups folded so far.';
 comment on column pulso.rollup.delta is 'Changes not folded yet.';
 comment on column pulso.rollup.replaces is 'The rollup whose place it takes once it is built; NULL but while pulso.alter_rollup is at work.';
@@ -53,7 +55,7 @@ declare
   rows_age integer;
 begin
   select r.source into source from pulso.rollup r where r.id = new.id;
-  execute pg_catalog.format('select pg_catalog.age(t.xmin) from only %s t limit 1', source) into rows_age;
+  execute pg_catalog.format('select pg_catalog.age(t.xmin) from %s t limit 1', source) into rows_age;
   if exists (
     select from pg_catalog.pg_trigger t
      where t.tgrelid = source
@@ -208,6 +210,125 @@ as 'MODULE_PATHNAME', 'begin_wrapper';
 comment on function pulso.begin() is
   'Notes that a statement on a joined table begins. Its triggers are made by create_rollup.';
 
+-- ---------------------------------------------------------------- tables that change
+
+-- Without locks, which pg_partition_tree would take: whoever only folds must not wait for a table.
+create function pulso.partitions(source regclass) returns regclass[]
+language sql stable strict
+set search_path = pg_catalog, pg_temp
+as $$
+  with recursive part (relid) as (
+    select i.inhrelid from pg_catalog.pg_inherits i where i.inhparent = source
+    union all
+    select i.inhrelid from part p join pg_catalog.pg_inherits i on i.inhparent = p.relid
+  )
+  select coalesce(pg_catalog.array_agg(p.relid::regclass order by p.relid), '{}')
+    from part p
+   where exists (select from pg_catalog.pg_class c where c.oid = source and c.relkind = 'p')
+$$;
+comment on function pulso.partitions(regclass) is 'All partitions of a partitioned table, at every level.';
+
+create function pulso.has_other_partitions(source regclass, known regclass[]) returns boolean
+language sql stable strict
+set search_path = pg_catalog, pg_temp
+as $$
+  select not (known::oid[] @> now.parts::oid[] and known::oid[] <@ now.parts::oid[])
+    from (select pulso.partitions(source) as parts) as now
+$$;
+comment on function pulso.has_other_partitions(regclass, regclass[]) is 'Whether a table has other partitions than those known, in whatever order.';
+
+create function pulso.blocks(source regclass) returns bigint
+language sql stable strict
+set search_path = pg_catalog, pg_temp
+as $$
+  select pg_catalog.sum(pg_catalog.pg_relation_size(part))::bigint / pg_catalog.current_setting('block_size')::bigint
+    from pg_catalog.unnest(pulso.partitions(source) || source) as part
+$$;
+comment on function pulso.blocks(regclass) is 'The size of a table, its partitions included, in blocks.';
+
+create function pulso.obstacle(source regclass) returns text
+language sql stable strict
+set search_path = pg_catalog, pg_temp
+as $$
+  select case
+           when n.nspname in ('pg_catalog', 'information_schema', 'pulso') then 'system'
+           when c.relkind in ('v', 'm') then 'view'
+           when c.relkind = 'f' then 'foreign'
+           when c.relispartition then 'partition'
+           when c.relpersistence = 'u' then 'unlogged'
+           when c.relrowsecurity then 'row security'
+           when exists (select from pg_catalog.pg_trigger t where t.tgrelid = c.oid and t.tgname = 'ts_insert_blocker') then 'hypertable'
+           when c.relkind <> 'p'
+            and exists (select from pg_catalog.pg_inherits i where c.oid in (i.inhrelid, i.inhparent)) then 'inherited'
+         end
+    from pg_catalog.pg_class c
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+   where c.oid = source
+$$;
+comment on function pulso.obstacle(regclass) is 'What keeps a table from being rolled up; NULL where nothing does.';
+
+create function pulso.follow_partitions(id integer) returns void
+language c volatile strict
+as 'MODULE_PATHNAME', 'follow_partitions_wrapper';
+comment on function pulso.follow_partitions(integer) is
+  'Counts the rows of partitions that have come, takes away those of partitions that were detached, and lets their triggers follow.';
+revoke execute on function pulso.follow_partitions(integer) from public;
+
+-- In the transaction of the DDL, which holds the locks that keep its tables as they are.
+create function pulso.tables_changed() returns event_trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  one record;
+begin
+  for one in
+    select r.id, r.view, t.source, pulso.obstacle(t.source) as obstacle
+      from pulso.rollup r
+     cross join pg_catalog.unnest(r.source || r.joined) as t (source)
+     where pulso.obstacle(t.source) in ('partition', 'inherited', 'unlogged')
+  loop
+    raise exception 'table % has a rollup, %, and cannot become %', one.source, one.view,
+          case one.obstacle when 'partition' then 'a partition' when 'unlogged' then 'unlogged' else 'part of an inheritance tree' end
+      using errcode = '0A000',
+            hint = pg_catalog.format('Changes of its rows would not be counted. Drop the rollup first: select pulso.drop_rollup(%L)', one.view::text);
+  end loop;
+  for one in select r.id from pulso.rollup r where pulso.has_other_partitions(r.source, r.partitions) order by r.id loop
+    perform pulso.follow_partitions(one.id);
+  end loop;
+end
+$$;
+comment on function pulso.tables_changed() is
+  'Keeps rollups right after CREATE TABLE and ALTER TABLE: partitions that come and go are counted, what could not be is refused.';
+
+create function pulso.tables_dropped() returns event_trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  with lost as (
+    update pulso.rollup r
+       set partitions = array(select p from pg_catalog.unnest(r.partitions) as p where p not in (select d.objid from pg_catalog.pg_event_trigger_dropped_objects() d))
+     where exists (
+       select from pg_catalog.pg_event_trigger_dropped_objects() d
+        where d.classid = 'pg_catalog.pg_class'::regclass and d.objsubid = 0 and d.objid = any (r.partitions::oid[]))
+    returning r.id
+  )
+  update pulso.state s
+     set live = false, reason = 'a partition was dropped; pulso.repair(name) builds it anew, DETACH before DROP spares that'
+    from lost where s.id = lost.id and s.live;
+end
+$$;
+comment on function pulso.tables_dropped() is
+  'Lets rollups run their queries when a partition is dropped with rows that nobody can take away any more.';
+
+create function pulso.refuse_concurrent_detach() returns event_trigger
+language c volatile
+as 'MODULE_PATHNAME', 'refuse_concurrent_detach_wrapper';
+comment on function pulso.refuse_concurrent_detach() is
+  'Refuses ALTER TABLE … DETACH PARTITION … CONCURRENTLY of a table with rollups.';
+
+
 -- ---------------------------------------------------------------- folding
 -- The steps are functions of their own so that each runs in a snapshot of its own.
 
@@ -299,6 +420,11 @@ begin
       using errcode = '42P01', hint = 'The rollups are listed by: select name from pulso.rollups';
   end if;
   perform pulso.mend_counter();
+  -- Where no event trigger has followed.
+  update pulso.state s
+     set live = false, reason = 'the table has other partitions than those that are counted; pulso.repair(name) builds it anew'
+    from pulso.rollup r
+   where r.id = s.id and s.live and pulso.has_other_partitions(r.source, r.partitions);
   select pg_catalog.array_agg(r.id order by r.id) into due
     from pulso.rollup r
     join pulso.state s on s.id = r.id
@@ -394,7 +520,7 @@ select r.view::text as name,
   from pg_catalog.pg_locks l
   join pulso.rollup r on r.id = l.classid::bigint
  cross join lateral (
-        select pg_catalog.pg_relation_size(r.source) / pg_catalog.current_setting('block_size')::bigint as blocks
+        select pulso.blocks(r.source) as blocks
        ) as t
  where l.locktype = 'advisory'
    and l.objsubid = 20560
@@ -441,3 +567,12 @@ comment on function pulso.folder_running() is
   'Whether a background worker folds this database; where none does, `pulso serve` or a call of pulso.fold() must.';
 
 grant select on pulso.rollup, pulso.state, pulso.rollups, pulso.progress to public;
+
+-- Last, so that they do not see this script at work.
+create event trigger pulso_tables_change on ddl_command_start when tag in ('ALTER TABLE') execute function pulso.refuse_concurrent_detach();
+create event trigger pulso_tables_changed on ddl_command_end when tag in ('CREATE TABLE', 'ALTER TABLE') execute function pulso.tables_changed();
+create event trigger pulso_tables_dropped on sql_drop when tag in ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED', 'ALTER TABLE') execute function pulso.tables_dropped();
+-- Whatever the session's replication role.
+alter event trigger pulso_tables_change enable always;
+alter event trigger pulso_tables_changed enable always;
+alter event trigger pulso_tables_dropped enable always;

@@ -40,6 +40,8 @@ pub enum Refusal {
     BadName { name: String },
     #[error("{function} cannot run at this isolation level")]
     Isolation { function: &'static str },
+    #[error("a partition of {table} cannot be detached concurrently: rollups are made of it")]
+    Detach { table: String },
     #[error("table {table} is busy: an open transaction has written to it")]
     Busy { table: String },
     #[error("{view} is busy: open transactions read it, or write to its table")]
@@ -63,7 +65,8 @@ impl Refusal {
             | Self::Key { .. }
             | Self::Source { .. }
             | Self::Join { .. }
-            | Self::Entangled { .. } => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+            | Self::Entangled { .. }
+            | Self::Detach { .. } => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::Busy { .. } | Self::Readers { .. } => Code::ERRCODE_LOCK_NOT_AVAILABLE,
             Self::Outdated { .. } => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::Columns { .. } => Code::ERRCODE_INVALID_TABLE_DEFINITION,
@@ -106,6 +109,7 @@ impl Refusal {
                 "Nothing was changed. With with_data => false, pulso.build(name) fills the new query without holding up \
                  writers, and can be called again when the view is free."
             }
+            Self::Detach { .. } => "Detach it without CONCURRENTLY, which takes its rows out of the rollups at once.",
             Self::Outdated { .. } => "Run: alter extension pulso update",
             Self::Columns { .. } => {
                 "Columns can only be added at the end, since other views may read the ones that are there. \

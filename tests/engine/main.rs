@@ -13,6 +13,7 @@ mod isolation;
 mod joined_histories;
 mod joins;
 mod life;
+mod partitions;
 mod refusals;
 mod restore;
 mod sessions;

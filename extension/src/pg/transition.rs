@@ -1,5 +1,6 @@
 //! Trigger calls: which event, which table, and the rows of its transition tables.
 
+use super::tree::{self, Conversion};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -16,6 +17,7 @@ pub enum Event {
 pub struct TriggerCall {
     data: *mut pg_sys::TriggerData,
     pub event: Event,
+    table: pg_sys::Oid,
 }
 
 impl TriggerCall {
@@ -38,16 +40,23 @@ impl TriggerCall {
                 pg_sys::TRIGGER_EVENT_UPDATE => Event::Update,
                 _ => Event::Truncate,
             };
-            Some(Self { data, event })
+            Some(Self { data, event, table: tree::root_of((*(*data).tg_relation).rd_id) })
         }
     }
 
+    /// The table that the statement changed; of a partition, the table that it is part of.
     pub fn table(&self) -> pg_sys::Oid {
+        self.table
+    }
+
+    /// The table that the statement named, partition or not.
+    pub fn target(&self) -> pg_sys::Oid {
         // SAFETY: the relation is open for the trigger's duration.
         unsafe { (*(*self.data).tg_relation).rd_id }
     }
 
-    /// Calls `f` with each row that the statement took away (-1) and each that it put there (+1).
+    /// Calls `f` with each row, as one of [`Self::table`], that the statement took away (-1) and each that it put there
+    /// (+1).
     pub fn each_row(&self, mut f: impl FnMut(i8, *mut pg_sys::TupleTableSlot)) {
         // SAFETY: the tuplestores live as long as the trigger call.
         let (old, new) = unsafe { ((*self.data).tg_oldtable, (*self.data).tg_newtable) };
@@ -64,10 +73,14 @@ impl TriggerCall {
         unsafe {
             pg_sys::tuplestore_select_read_pointer(store, 0);
             pg_sys::tuplestore_rescan(store);
-            let slot =
-                pg_sys::MakeSingleTupleTableSlot((*(*self.data).tg_relation).rd_att, &pg_sys::TTSOpsMinimalTuple);
+            let descriptor = (*(*self.data).tg_relation).rd_att;
+            let slot = pg_sys::MakeSingleTupleTableSlot(descriptor, &pg_sys::TTSOpsMinimalTuple);
+            let conversion = (self.table != self.target()).then(|| Conversion::new(descriptor, self.table));
             while pg_sys::tuplestore_gettupleslot(store, true, false, slot) {
-                f(slot);
+                f(conversion.as_ref().map_or(slot, |conversion| conversion.convert(slot)));
+            }
+            if let Some(conversion) = conversion {
+                conversion.close();
             }
             pg_sys::ExecDropSingleTupleTableSlot(slot);
         }

@@ -13,6 +13,7 @@
 //! not live, so that its view is its query; or with its old base and all of its old deltas.
 
 use super::capture::names;
+use super::partitions;
 use super::sql::Sql;
 use crate::error::{OrRaise, Refusal};
 use crate::generation;
@@ -106,7 +107,9 @@ pub fn rebuild(rollup: &Rollup) -> i64 {
     let definition = query::read(rollup.definition).unwrap_or_else(|refusal| refusal.raise());
     let sql = Sql::new(rollup.id, names(rollup), &definition);
     let tables: Vec<String> =
-        definition.tables.iter().map(|table| format!("only {}", session::qualified_name(table.relation))).collect();
+        definition.tables.iter().map(|table| session::qualified_name(table.relation)).collect();
+    partitions::keep(rollup.source);
+    partitions::adopt(rollup).or_raise();
     let horizon = settled_horizon(rollup.id);
     let stored = {
         let _role = AsRole::become_role(rollup.owner);
@@ -163,7 +166,7 @@ impl Drop for Noting {
 impl Progress {
     fn begin(rollup: &Rollup) -> Noting {
         let blocks: i64 = session::one(
-            "select pg_catalog.pg_relation_size($1::oid::regclass) / pg_catalog.current_setting('block_size')::bigint",
+            "select pulso.blocks($1::oid::regclass)",
             &[arg(rollup.source)],
         )
         .unwrap_or(0);

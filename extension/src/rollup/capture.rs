@@ -53,7 +53,7 @@ pub fn capture(call: &TriggerCall) {
     if call.event == Event::Truncate {
         // Where a joined table is emptied, so are the tables that refer to it, and theirs is the change.
         let members = sets.iter().flat_map(|set| &set.members);
-        members.filter(|member| member.rollup.source == call.table()).for_each(Member::negate);
+        members.filter(|member| member.rollup.source == call.table()).for_each(|member| member.negate(call.target()));
         return;
     }
     let is_joined = sets.iter().any(|set| set.joined.is_some());
@@ -154,10 +154,12 @@ impl Member {
         }
     }
 
-    fn negate(&self) {
+    /// `table`: the one that is emptied, the source or a partition of it.
+    fn negate(&self, table: pg_sys::Oid) {
         let _path = PinnedPath::pin();
         let definition = definition(&self.rollup);
-        truncate::negate(&Sql::new(self.rollup.id, names(&self.rollup), &definition), self.rollup.owner);
+        let sql = Sql::new(self.rollup.id, names(&self.rollup), &definition).of_part(table);
+        truncate::negate(&sql, self.rollup.owner);
     }
 }
 

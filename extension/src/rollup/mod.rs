@@ -10,10 +10,12 @@ mod groups;
 mod guard;
 mod joined;
 mod layout;
+mod partitions;
 mod sql;
 mod triggers;
 mod truncate;
 mod underway;
 
 pub use capture::{begin, capture};
+pub use partitions::refuse_concurrent_detach;
 pub use underway::register;
