@@ -169,8 +169,8 @@ as $$
            when n.nspname in ('pg_catalog', 'information_schema', 'pulso') then 'system'
            when c.relkind in ('v', 'm') then 'view'
            when c.relkind = 'f' then 'foreign'
-           when c.relispartition then 'partition'
            when c.relpersistence = 'u' then 'unlogged'
+           when c.relispartition then 'partition'
            when c.relrowsecurity then 'row security'
            when exists (select from pg_catalog.pg_trigger t where t.tgrelid = c.oid and t.tgname = 'ts_insert_blocker') then 'hypertable'
            when c.relkind <> 'p'
@@ -430,8 +430,9 @@ grant select on pulso.progress to public;
 
 -- Last, so that they do not see this script at work.
 create event trigger pulso_tables_change on ddl_command_start when tag in ('ALTER TABLE') execute function pulso.refuse_concurrent_detach();
-create event trigger pulso_tables_changed on ddl_command_end when tag in ('CREATE TABLE', 'ALTER TABLE') execute function pulso.tables_changed();
-create event trigger pulso_tables_dropped on sql_drop when tag in ('DROP TABLE', 'DROP SCHEMA', 'DROP OWNED', 'ALTER TABLE') execute function pulso.tables_dropped();
+create event trigger pulso_tables_changed on ddl_command_end 
+  when tag in ('CREATE TABLE', 'ALTER TABLE', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE', 'CREATE SCHEMA') execute function pulso.tables_changed();
+create event trigger pulso_tables_dropped on sql_drop execute function pulso.tables_dropped();
 -- Whatever the session's replication role.
 alter event trigger pulso_tables_change enable always;
 alter event trigger pulso_tables_changed enable always;
