@@ -241,10 +241,68 @@ create function pulso.blocks(source regclass) returns bigint
 language sql stable strict
 set search_path = pg_catalog, pg_temp
 as $$
-  select pg_catalog.sum(pg_catalog.pg_relation_size(part))::bigint / pg_catalog.current_setting('block_size')::bigint
-    from pg_catalog.unnest(pulso.partitions(source) || source) as part
+  with recursive part (relid) as (
+    select source
+    union all
+    select i.inhrelid from part p join pg_catalog.pg_inherits i on i.inhparent = p.relid
+  )
+  select pg_catalog.sum(pg_catalog.pg_relation_size(p.relid))::bigint / pg_catalog.current_setting('block_size')::bigint from part p
 $$;
-comment on function pulso.blocks(regclass) is 'The size of a table, its partitions included, in blocks.';
+comment on function pulso.blocks(regclass) is 'The size of a table, its partitions or chunks included, in blocks.';
+
+-- Asked of its catalog, in words of its own: the extension may not be there.
+create function pulso.is_hypertable(source regclass) returns boolean
+language plpgsql stable strict
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  found_one boolean;
+begin
+  if not exists (select from pg_catalog.pg_extension e where e.extname = 'timescaledb') then
+    return false;
+  end if;
+  execute 'select exists (
+             select from _timescaledb_catalog.hypertable h
+              where (h.schema_name, h.table_name) = (
+                select n.nspname, c.relname from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = $1))'
+    into found_one using source;
+  return found_one;
+end
+$$;
+comment on function pulso.is_hypertable(regclass) is 'Whether a table is a hypertable of TimescaleDB.';
+
+-- A trigger with transition tables crashes the server before 2.26.4, on a chunk made after a DROP COLUMN. And what a
+-- foreign key does to the rows of a chunk may name the chunk itself, where only row triggers fire.
+create function pulso.wanted_mode(source regclass) returns text
+language sql stable strict
+set search_path = pg_catalog, pg_temp
+as $$
+  select case
+           when not pulso.is_hypertable(source) then 'statement'
+           when exists (
+             select from pg_catalog.pg_extension e
+              where e.extname = 'timescaledb'
+                and pg_catalog.string_to_array(pg_catalog.substring(e.extversion, '^[0-9.]*[0-9]'), '.')::integer[] < array[2, 26, 4]) then 'row'
+           when exists (
+             select from pg_catalog.pg_constraint k
+              where k.conrelid = source and k.contype = 'f'
+                and (k.confdeltype in ('c', 'n', 'd') or k.confupdtype in ('c', 'n', 'd'))) then 'row'
+           else 'statement'
+         end
+$$;
+comment on function pulso.wanted_mode(regclass) is 'How the changes of a table can be captured: by statement, or only row by row.';
+
+create function pulso.capture_mode(source regclass) returns text
+language sql stable strict
+set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(
+    (select case when t.tgtype & 1 = 1 then 'row' else 'statement' end
+       from pg_catalog.pg_trigger t
+      where t.tgrelid = source and t.tgname = 'pulso_insert'),
+    pulso.wanted_mode(source))
+$$;
+comment on function pulso.capture_mode(regclass) is 'How the changes of a table are captured by the triggers that are there.';
 
 create function pulso.obstacle(source regclass) returns text
 language sql stable strict
@@ -252,14 +310,15 @@ set search_path = pg_catalog, pg_temp
 as $$
   select case
            when n.nspname in ('pg_catalog', 'information_schema', 'pulso') then 'system'
+           when n.nspname = '_timescaledb_internal' then 'chunk'
            when c.relkind in ('v', 'm') then 'view'
            when c.relkind = 'f' then 'foreign'
            when c.relpersistence = 'u' then 'unlogged'
            when c.relispartition then 'partition'
            when c.relrowsecurity then 'row security'
-           when exists (select from pg_catalog.pg_trigger t where t.tgrelid = c.oid and t.tgname = 'ts_insert_blocker') then 'hypertable'
            when c.relkind <> 'p'
-            and exists (select from pg_catalog.pg_inherits i where c.oid in (i.inhrelid, i.inhparent)) then 'inherited'
+            and exists (select from pg_catalog.pg_inherits i where c.oid in (i.inhrelid, i.inhparent))
+            and not pulso.is_hypertable(c.oid) then 'inherited'
          end
     from pg_catalog.pg_class c
     join pg_catalog.pg_namespace n on n.oid = c.relnamespace
@@ -280,20 +339,36 @@ language plpgsql security definer
 set search_path = pg_catalog, pg_temp
 as $$
 declare
+  changed oid[] := array(select d.objid from pg_catalog.pg_event_trigger_ddl_commands() d where d.classid = 'pg_catalog.pg_class'::regclass);
   one record;
 begin
+  -- Only what this command is about: what is wrong elsewhere must not stand in its way.
   for one in
     select r.id, r.view, t.source, pulso.obstacle(t.source) as obstacle
       from pulso.rollup r
      cross join pg_catalog.unnest(r.source || r.joined) as t (source)
-     where pulso.obstacle(t.source) in ('partition', 'inherited', 'unlogged')
+     where t.source = any (changed)
+        or exists (
+          select from pg_catalog.pg_inherits i
+           where (i.inhparent = t.source and i.inhrelid = any (changed)) or (i.inhrelid = t.source and i.inhparent = any (changed)))
   loop
-    raise exception 'table % has a rollup, %, and cannot become %', one.source, one.view,
-          case one.obstacle when 'partition' then 'a partition' when 'unlogged' then 'unlogged' else 'part of an inheritance tree' end
-      using errcode = '0A000',
-            hint = pg_catalog.format('Changes of its rows would not be counted. Drop the rollup first: select pulso.drop_rollup(%L)', one.view::text);
+    if one.obstacle in ('partition', 'inherited', 'unlogged') then
+      raise exception 'table % has a rollup, %, and cannot become %', one.source, one.view,
+            case one.obstacle when 'partition' then 'a partition' when 'unlogged' then 'unlogged' else 'part of an inheritance tree' end
+        using errcode = '0A000',
+              hint = pg_catalog.format('Changes of its rows would not be counted. Drop the rollup first: select pulso.drop_rollup(%L)', one.view::text);
+    elsif pulso.wanted_mode(one.source) = 'row' and pulso.capture_mode(one.source) <> 'row' then
+      raise exception 'table % has a rollup, %, and cannot have a foreign key that changes its rows', one.source, one.view
+        using errcode = '0A000',
+              hint = 'Of a hypertable they would not be counted. Drop its rollups first and create them again afterwards, or leave out ON DELETE and ON UPDATE.';
+    end if;
   end loop;
-  for one in select r.id from pulso.rollup r where pulso.has_other_partitions(r.source, r.partitions) order by r.id loop
+  for one in
+    select r.id from pulso.rollup r
+     where pulso.has_other_partitions(r.source, r.partitions)
+       and (r.source::oid = any (changed) or pulso.partitions(r.source)::oid[] && changed)
+     order by r.id
+  loop
     perform pulso.follow_partitions(one.id);
   end loop;
 end
@@ -488,7 +563,7 @@ select r.id,
        pg_catalog.array_to_string(r.source || r.joined, ', ') as source,
        s.live,
        s.reason,
-       'statement'::text as capture_mode,
+       pulso.capture_mode(r.source) as capture_mode,
        greatest(c.reltuples, 0)::bigint as groups_estimate,
        pulso.pending(r.delta, s.folded_through, s.open_generations) as pending_deltas,
        s.folded_through,
@@ -504,7 +579,7 @@ select r.id,
   left join pulso.rollup o on o.id = r.replaces;
 comment on view pulso.rollups is 'The rollups, what they rest on, and how far they are folded.';
 comment on column pulso.rollups.live is 'false: the view runs its query instead of reading the rollup; reason says why.';
-comment on column pulso.rollups.capture_mode is 'statement: captured once per statement from the transition tables.';
+comment on column pulso.rollups.capture_mode is 'statement: captured once per statement from the transition tables; row: each row by itself, for what statement triggers cannot do.';
 comment on column pulso.rollups.groups_estimate is 'Groups in the base, as of its last ANALYZE.';
 comment on column pulso.rollups.pending_deltas is 'Deltas that each read adds to the base until they are folded.';
 comment on column pulso.rollups.open_generations is 'Generations that an open transaction kept from being folded.';
@@ -537,6 +612,7 @@ as $$
 declare
   rollup pulso.rollup;
   differences bigint;
+  boundary text;
 begin
   select * into rollup from pulso.rollup r where r.id = pulso.rollup_id(verify.name);
   if not found then
@@ -548,6 +624,13 @@ begin
     'with r as not materialized (select * from %1$s where %3$s), q as not materialized (select * from %2$s where %3$s)
      select count(*) from ((table r except all table q) union all (table q except all table r)) as d',
     rollup.view, rollup.definition, coalesce('(' || filter || E'\n)', 'true')) into differences;
+  if differences > 0 and pulso.is_hypertable(rollup.source) then
+    execute 'select min(c.range_start)::text from timescaledb_information.chunks c
+              where pg_catalog.format(''%I.%I'', c.hypertable_schema, c.hypertable_name)::regclass = $1'
+      into boundary using rollup.source;
+    raise notice 'hypertable % begins at %: groups from before are kept when chunks are dropped, and differ', rollup.source, coalesce(boundary, '(nothing)')
+      using hint = 'Compare what is left: select pulso.verify(name, filter), with a condition on the rollup''s time column.';
+  end if;
   return differences;
 end
 $$;

@@ -42,6 +42,12 @@ pub enum Refusal {
     Isolation { function: &'static str },
     #[error("a partition of {table} cannot be detached concurrently: rollups are made of it")]
     Detach { table: String },
+    #[error("{view} cannot be built anew: it may be all that is left of dropped chunks")]
+    Kept { view: String },
+    #[error("hypertable {table} cannot be captured by statement")]
+    Mode { table: String },
+    #[error("table {table} cannot become a hypertable with its rows: rollups are made of it")]
+    Conversion { table: String },
     #[error("table {table} is busy: an open transaction has written to it")]
     Busy { table: String },
     #[error("{view} is busy: open transactions read it, or write to its table")]
@@ -66,7 +72,10 @@ impl Refusal {
             | Self::Source { .. }
             | Self::Join { .. }
             | Self::Entangled { .. }
-            | Self::Detach { .. } => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+            | Self::Detach { .. }
+            | Self::Kept { .. }
+            | Self::Mode { .. }
+            | Self::Conversion { .. } => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::Busy { .. } | Self::Readers { .. } => Code::ERRCODE_LOCK_NOT_AVAILABLE,
             Self::Outdated { .. } => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::Columns { .. } => Code::ERRCODE_INVALID_TABLE_DEFINITION,
@@ -108,6 +117,16 @@ impl Refusal {
             Self::Readers { .. } => {
                 "Nothing was changed. With with_data => false, pulso.build(name) fills the new query without holding up \
                  writers, and can be called again when the view is free."
+            }
+            Self::Kept { .. } => {
+                "Where what the chunks hold is enough: pulso.drop_rollup(name), then pulso.create_rollup(name, query)."
+            }
+            Self::Mode { .. } => {
+                "It became a hypertable, or got a foreign key with an action, after its rollups were made. Drop them \
+                 (pulso.drop_rollup) and create them again: they are then captured row by row."
+            }
+            Self::Conversion { .. } => {
+                "Drop them first (pulso.drop_rollup), and create them again on the hypertable."
             }
             Self::Detach { .. } => "Detach it without CONCURRENTLY, which takes its rows out of the rollups at once.",
             Self::Outdated { .. } => "Run: alter extension pulso update",

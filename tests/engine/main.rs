@@ -8,6 +8,7 @@ mod common;
 mod concurrency;
 mod crash;
 mod histories;
+mod hypertables;
 mod install;
 mod isolation;
 mod joined_histories;

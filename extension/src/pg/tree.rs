@@ -4,8 +4,11 @@ use pgrx::pg_sys;
 use pgrx::prelude::*;
 
 unsafe extern "C-unwind" {
-    /// Not bound by pgrx.
+    // Not bound by pgrx.
     fn get_partition_ancestors(relation: pg_sys::Oid) -> *mut pg_sys::List;
+    fn get_partition_parent(relation: pg_sys::Oid, even_if_detached: bool) -> pg_sys::Oid;
+    fn has_superclass(relation: pg_sys::Oid) -> bool;
+    fn has_subclass(relation: pg_sys::Oid) -> bool;
 }
 
 /// The partitioned table that a partition belongs to in the end; any other table is its own.
@@ -18,6 +21,22 @@ pub fn root_of(table: pg_sys::Oid) -> pg_sys::Oid {
         let ancestors = pg_sys::ffi::pg_guard_ffi_boundary(|| get_partition_ancestors(table));
         pgrx::PgList::<pg_sys::Oid>::from_pg(ancestors).iter_oid().last().unwrap_or(table)
     }
+}
+
+/// The table whose row triggers a chunk has; any other table is its own.
+pub fn hypertable_of(table: pg_sys::Oid) -> pg_sys::Oid {
+    // SAFETY: look-ups in pg_inherits, where chunks are as partitions are; the parent is looked up of children only.
+    unsafe {
+        pg_sys::ffi::pg_guard_ffi_boundary(|| {
+            if has_superclass(table) { get_partition_parent(table, false) } else { table }
+        })
+    }
+}
+
+/// Whether a table that is not partitioned may be a hypertable: it has, or has had, children.
+pub fn may_be_hypertable(table: pg_sys::Oid) -> bool {
+    // SAFETY: a syscache look-up.
+    !is_partitioned(table) && unsafe { pg_sys::ffi::pg_guard_ffi_boundary(|| has_subclass(table)) }
 }
 
 pub fn is_partitioned(table: pg_sys::Oid) -> bool {

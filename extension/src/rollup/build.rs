@@ -82,6 +82,12 @@ fn fill(name: &str, anew: bool) -> Result<i64, Refusal> {
     if !anew && live == Some(true) {
         return Ok(0);
     }
+    // Its groups may be all that is left of chunks that were dropped.
+    let built: Option<bool> =
+        session::one("select s.reason is distinct from 'not built yet' from pulso.state s where s.id = $1", &[arg(target.id)]);
+    if built == Some(true) && session::is_hypertable(target.source) {
+        return Err(Refusal::Kept { view: session::qualified_name(rollup.view) });
+    }
     Ok(rebuild(&target))
 }
 

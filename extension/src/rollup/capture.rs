@@ -5,6 +5,7 @@ use super::joined::Joined;
 use super::sql::{Names, Sql};
 use super::truncate;
 use super::underway::{self, Counting};
+use crate::error::{OrRaise, Refusal};
 use crate::generation;
 use crate::pg::append::{DeltaTable, Rows};
 use crate::pg::catalog::{self, Rollup};
@@ -13,6 +14,7 @@ use crate::pg::project::{self, Columns, Projector};
 use crate::pg::query::{self, Definition};
 use crate::pg::session::{self, AsRole, PinnedPath};
 use crate::pg::transition::{Event, TriggerCall};
+use crate::pg::{tree, xact};
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -157,6 +159,14 @@ impl Member {
     /// `table`: the one that is emptied, the source or a partition of it.
     fn negate(&self, table: pg_sys::Oid) {
         let _path = PinnedPath::pin();
+        let is_hypertable = tree::may_be_hypertable(table) && session::is_hypertable(table);
+        if is_hypertable && truncate::has_rows_of_its_own(table) {
+            Err(Refusal::Conversion { table: session::qualified_name(table) }).or_raise()
+        }
+        // What is left is not empty, so that nothing tells whether its snapshot explains it.
+        if (is_hypertable || table != self.rollup.source) && xact::keeps_one_snapshot() {
+            Err(Refusal::Isolation { function: "TRUNCATE of a partition or a hypertable with rollups" }).or_raise()
+        }
         let definition = definition(&self.rollup);
         let sql = Sql::new(self.rollup.id, names(&self.rollup), &definition).of_part(table);
         truncate::negate(&sql, self.rollup.owner);
@@ -177,6 +187,21 @@ pub fn names(rollup: &Rollup) -> Names {
     }
 }
 
+/// A table that has become a hypertable may need other triggers than those that are there.
+fn refuse_wrong_mode(table: pg_sys::Oid, rollups: &[Rollup]) {
+    let Some(rollup) = rollups.iter().find(|rollup| rollup.source == table) else { return };
+    if !tree::may_be_hypertable(table) {
+        return;
+    }
+    let _path = PinnedPath::pin();
+    let _role = AsRole::become_role(rollup.owner);
+    let is_wrong: Option<bool> =
+        session::one("select pulso.wanted_mode($1) = 'row' and pulso.capture_mode($1) <> 'row'", &[session::arg(table)]);
+    if is_wrong == Some(true) {
+        Err(Refusal::Mode { table: session::qualified_name(table) }).or_raise()
+    }
+}
+
 fn sets_of(table: pg_sys::Oid) -> Rc<Vec<Set>> {
     if invalidation::take() {
         TABLES.take();
@@ -191,6 +216,7 @@ fn sets_of(table: pg_sys::Oid) -> Rc<Vec<Set>> {
         invalidation::watch(rollup.delta);
         std::iter::once(&rollup.source).chain(&rollup.joined).for_each(|table| invalidation::watch(*table));
     }
+    refuse_wrong_mode(table, &rollups);
     let sets = Rc::new(Set::of(rollups));
     TABLES.with_borrow_mut(|tables| tables.insert(table, Rc::clone(&sets)));
     sets

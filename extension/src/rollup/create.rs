@@ -5,7 +5,7 @@ use super::{build, guard, partitions, triggers};
 use crate::error::{OrRaise, Refusal};
 use crate::pg::catalog::{self, Rollup};
 use crate::pg::lock::{self, Tag};
-use crate::pg::query;
+use crate::pg::query::{self, Definition};
 use crate::pg::session::{self, AsRole, PinnedPath, ShortWaits, arg};
 use crate::pg::{tree, xact};
 use pgrx::prelude::*;
@@ -89,12 +89,8 @@ pub fn make(wanted: &Wanted<'_>) -> Result<i32, Refusal> {
     for partition in partitions::of(definition.fact()) {
         refuse_partition(partition, caller)?;
     }
-    if let Some(table) = definition.tables[1..].iter().find(|table| tree::is_partitioned(table.relation)) {
-        return Err(Refusal::Join {
-            table: session::qualified_name(table.relation),
-            why: "it is partitioned".to_owned(),
-            hint: "Only the table whose rows are counted may be; join this one in a view over the rollup.",
-        });
+    if definition.is_joined() {
+        refuse_join(&definition)?;
     }
     let joined: Vec<pg_sys::Oid> = definition.tables[1..].iter().map(|table| table.relation).collect();
 
@@ -164,7 +160,11 @@ fn move_to_engine(view: &str, owner: pg_sys::Oid) {
 pub fn lock_tables(source: pg_sys::Oid, joined: &[pg_sys::Oid]) {
     let tables: Vec<String> = std::iter::once(&source)
         .chain(joined)
-        .map(|table| session::qualified_name(*table))
+        .map(|table| {
+            // Writers of a hypertable name the whole; those of partitions may not.
+            let only = if tree::is_partitioned(*table) { "" } else { "only " };
+            format!("{only}{}", session::qualified_name(*table))
+        })
         .collect();
     session::run(&format!("lock table {} in share row exclusive mode", tables.join(", ")), &[]);
 }
@@ -277,6 +277,31 @@ fn refuse_source(table: pg_sys::Oid) -> Result<(), Refusal> {
     refuse_obstacle(table, |_| true)
 }
 
+/// Refuses tables that can be counted, but not joined.
+fn refuse_join(definition: &Definition) -> Result<(), Refusal> {
+    let refuse = |table: pg_sys::Oid, why: &str, hint| {
+        Err(Refusal::Join { table: session::qualified_name(table), why: why.to_owned(), hint })
+    };
+    const AT_READ: &str = "Only the table whose rows are counted may be; join this one in a view over the rollup.";
+    for table in definition.tables[1..].iter().map(|table| table.relation) {
+        if tree::is_partitioned(table) {
+            return refuse(table, "it is partitioned", AT_READ);
+        }
+        if session::is_hypertable(table) {
+            return refuse(table, "it is a hypertable", AT_READ);
+        }
+    }
+    if triggers::is_by_row(definition.fact()) {
+        return refuse(
+            definition.fact(),
+            "it is a hypertable whose changes are captured row by row",
+            "That is so before TimescaleDB 2.26.4, and where a foreign key deletes or changes its rows. \
+             Roll up the hypertable alone and join in a view over the rollup.",
+        );
+    }
+    Ok(())
+}
+
 fn refuse_obstacle(table: pg_sys::Oid, matters: impl Fn(&str) -> bool) -> Result<(), Refusal> {
     let source = session::qualified_name(table);
     let obstacle: Option<String> = session::one("select pulso.obstacle($1::oid::regclass)", &[arg(table)]);
@@ -297,7 +322,7 @@ fn refuse_obstacle(table: pg_sys::Oid, matters: impl Fn(&str) -> bool) -> Result
             "The rollup would show every row to whoever may read it; this version refuses that.",
         ),
         "inherited" => ("table with inheritance", "Partition it instead, or roll up each table and combine them in a view."),
-        _ => ("hypertable", "This version maintains rollups of plain and partitioned tables only."),
+        _ => ("chunk", "Name the hypertable, and the chunk's bounds in WHERE."),
     };
     Err(Refusal::Source { what: format!("{what} {source}"), hint })
 }

@@ -29,8 +29,14 @@ const TRIGGERS: [(&str, Purpose, &str, &str); 7] = [
     ("pulso_begin_delete", Purpose::Begin, "before delete", ""),
 ];
 
+/// Whether changes of a table are captured row by row: it is slower, and the only way for some tables.
+pub fn is_by_row(table: pg_sys::Oid) -> bool {
+    session::one::<String>("select pulso.capture_mode($1)", &[arg(table)]).as_deref() == Some("row")
+}
+
 /// Makes those that are missing, for a rollup of `source` with `joined`.
 pub fn create(source: pg_sys::Oid, joined: &[pg_sys::Oid]) {
+    let by_row = is_by_row(source);
     let counted = std::iter::once(source).chain(partitions::of(source)).map(|table| (table, true));
     for (table, is_counted) in counted.chain(joined.iter().map(|table| (*table, false))) {
         let name = session::qualified_name(table);
@@ -44,11 +50,13 @@ pub fn create(source: pg_sys::Oid, joined: &[pg_sys::Oid]) {
                 "select exists (select from pg_catalog.pg_trigger t where t.tgrelid = $1 and t.tgname = $2)",
                 &[arg(table), arg(trigger.to_owned())],
             );
+            let how = match purpose {
+                Purpose::Capture if by_row => "for each row".to_owned(),
+                _ => format!("{rows} for each statement"),
+            };
             if wanted && exists != Some(true) {
                 session::run(
-                    &format!(
-                        "create trigger {trigger} {when} on {name} {rows} for each statement execute function pulso.{function}()"
-                    ),
+                    &format!("create trigger {trigger} {when} on {name} {how} execute function pulso.{function}()"),
                     &[],
                 );
             }
