@@ -186,24 +186,20 @@ end
 $$;
 comment on function pulso.is_hypertable(regclass) is 'Whether a table is a hypertable of TimescaleDB.';
 
--- A trigger with transition tables crashes the server before 2.26.4, on a chunk made after a DROP COLUMN. And what a
--- foreign key does to the rows of a chunk may name the chunk itself, where only row triggers fire.
+-- Hypertables: a trigger with transition tables crashes the server before TimescaleDB 2.26.4, on a chunk made after a DROP
+-- COLUMN; and statements and foreign keys that name a chunk fire its row triggers only. Partitioned tables: a MERGE of
+-- PostgreSQL 18 that updates a row after it has inserted one shows the inserted row as the updated one.
 create function pulso.wanted_mode(source regclass) returns text
 language sql stable strict
 set search_path = pg_catalog, pg_temp
 as $$
   select case
-           when not pulso.is_hypertable(source) then 'statement'
-           when exists (
-             select from pg_catalog.pg_extension e
-              where e.extname = 'timescaledb'
-                and pg_catalog.string_to_array(pg_catalog.substring(e.extversion, '^[0-9.]*[0-9]'), '.')::integer[] < array[2, 26, 4]) then 'row'
-           when exists (
-             select from pg_catalog.pg_constraint k
-              where k.conrelid = source and k.contype = 'f'
-                and (k.confdeltype in ('c', 'n', 'd') or k.confupdtype in ('c', 'n', 'd'))) then 'row'
+           when pulso.is_hypertable(source) then 'row'
+           when c.relkind = 'p' and pg_catalog.current_setting('server_version_num')::integer >= 180000 then 'row'
            else 'statement'
          end
+    from pg_catalog.pg_class c
+   where c.oid = source
 $$;
 comment on function pulso.wanted_mode(regclass) is 'How the changes of a table can be captured: by statement, or only row by row.';
 
@@ -272,10 +268,6 @@ begin
             case one.obstacle when 'partition' then 'a partition' when 'unlogged' then 'unlogged' else 'part of an inheritance tree' end
         using errcode = '0A000',
               hint = pg_catalog.format('Changes of its rows would not be counted. Drop the rollup first: select pulso.drop_rollup(%L)', one.view::text);
-    elsif pulso.wanted_mode(one.source) = 'row' and pulso.capture_mode(one.source) <> 'row' then
-      raise exception 'table % has a rollup, %, and cannot have a foreign key that changes its rows', one.source, one.view
-        using errcode = '0A000',
-              hint = 'Of a hypertable they would not be counted. Drop its rollups first and create them again afterwards, or leave out ON DELETE and ON UPDATE.';
     end if;
   end loop;
   for one in

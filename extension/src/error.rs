@@ -122,12 +122,10 @@ impl Refusal {
                 "Where what the chunks hold is enough: pulso.drop_rollup(name), then pulso.create_rollup(name, query)."
             }
             Self::Mode { .. } => {
-                "It became a hypertable, or got a foreign key with an action, after its rollups were made. Drop them \
-                 (pulso.drop_rollup) and create them again: they are then captured row by row."
+                "It became a hypertable after its rollups were made. Drop them (pulso.drop_rollup) and create them again: its \
+                 changes are then captured row by row."
             }
-            Self::Conversion { .. } => {
-                "Drop them first (pulso.drop_rollup), and create them again on the hypertable."
-            }
+            Self::Conversion { .. } => "Drop them first (pulso.drop_rollup), and create them again on the hypertable.",
             Self::Detach { .. } => "Detach it without CONCURRENTLY, which takes its rows out of the rollups at once.",
             Self::Outdated { .. } => "Run: alter extension pulso update",
             Self::Columns { .. } => {

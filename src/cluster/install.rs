@@ -63,10 +63,7 @@ impl Installation {
     /// The one whose programs are in this directory.
     pub fn in_dir(dir: &Path) -> Result<Self> {
         Self::at(dir).ok_or_else(|| {
-            Error::usage(format!(
-                "{} has no PostgreSQL server (initdb, pg_ctl, postgres, pg_config)",
-                dir.display()
-            ))
+            Error::usage(format!("{} has no PostgreSQL server (initdb, pg_ctl, postgres, pg_config)", dir.display()))
         })
     }
 

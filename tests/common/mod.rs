@@ -51,7 +51,9 @@ fn other_servers() -> Vec<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
     let place = variable("PULSO_SERVERS").or_else(|| match nix::unistd::Uid::effective().is_root() {
         true => Some("/var/cache/pulso/servers".into()),
-        false => Some(variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")))?.join("pulso/servers")),
+        false => {
+            Some(variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")))?.join("pulso/servers"))
+        }
     });
     let entries = |dir: PathBuf| std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
     let releases = place.into_iter().flat_map(entries);

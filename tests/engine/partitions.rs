@@ -79,6 +79,11 @@ async fn every_statement_through_the_parent_and_at_each_partition() {
         "with gone as (delete from p_1 where id % 9 = 0 returning *) insert into p select id, store, date '2026-02-10', kind, x, q from gone",
         "merge into p using (select 5 as store, date '2026-01-09' as day) m on p.store = m.store - 1 and p.day = m.day
            when matched then update set x = 100, day = '2026-02-20' when not matched then insert values (1, 5, m.day, 'a', 1, 1)",
+        // Inserts before it updates: what PostgreSQL 18 shows statement triggers of that is wrong.
+        "set enable_hashjoin = off; set enable_mergejoin = off;
+         merge into p using (values (90001, date '2026-01-09'), (6, '2026-01-07'), (90002, '2026-02-09'), (7, '2026-01-08')) m (id, day) on p.id = m.id and p.day = m.day
+           when matched then update set x = 1000, kind = 'm' when not matched then insert values (m.id, 1, m.day, 'i', 4, 4);
+         reset enable_hashjoin; reset enable_mergejoin",
         "merge into p_2 t using (select 1 as store) m on t.store = m.store when matched and t.id % 2 = 0 then delete when matched then update set q = 0",
         "delete from p where id % 17 = 0",
         "delete from p_2_rest where id % 3 = 0",
@@ -96,7 +101,8 @@ async fn every_statement_through_the_parent_and_at_each_partition() {
     }
     for copy in ["copy p (id, store, day, kind, x, q) from stdin", "copy p_1 (q, id, day, store, kind, x) from stdin"] {
         let sink = client.copy_in(copy).await.unwrap();
-        let row = if copy.starts_with("copy p ") { "7\t1\t2026-02-03\ta\t1.5\t2\n" } else { "7\t1\t2026-01-03\t1\ta\t1.5\n" };
+        let row =
+            if copy.starts_with("copy p ") { "7\t1\t2026-02-03\ta\t1.5\t2\n" } else { "7\t1\t2026-01-03\t1\ta\t1.5\n" };
         futures_util::pin_mut!(sink);
         futures_util::SinkExt::send(&mut sink, bytes::Bytes::from(row)).await.unwrap();
         assert_eq!(sink.finish().await.unwrap(), 1);
@@ -160,18 +166,32 @@ async fn what_could_not_be_counted_is_refused_or_said() {
     client.batch_execute("rollback").await.unwrap();
     refused(&client, "create foreign data wrapper far; create server far foreign data wrapper far; create foreign table p_4 partition of p for values from ('2026-05-01') to ('2026-06-01') server far", "0A000", "foreign").await;
     client.batch_execute("rollback").await.unwrap();
-    refused(&client, "create unlogged table p_4 partition of p for values from ('2026-05-01') to ('2026-06-01')", "0A000", "unlogged").await;
+    refused(
+        &client,
+        "create unlogged table p_4 partition of p for values from ('2026-05-01') to ('2026-06-01')",
+        "0A000",
+        "unlogged",
+    )
+    .await;
     refused(&client, "create table alones (id int, day date, x numeric) partition by range (day); alter table alones attach partition alone default", "0A000", "cannot become a partition").await;
     client.batch_execute("rollback").await.unwrap();
     refused(&client, "create table heir () inherits (alone)", "0A000", "inheritance").await;
     refused(&client, "alter table alone set unlogged", "0A000", "unlogged").await;
-    refused(&client, "select pulso.create_rollup('public.x', 'select store, count(*) as n from public.p_1 group by 1')", "0A000", "partition public.p_1").await;
+    refused(
+        &client,
+        "select pulso.create_rollup('public.x', 'select store, count(*) as n from public.p_1 group by 1')",
+        "0A000",
+        "partition public.p_1",
+    )
+    .await;
     check(&client, "after refusals").await;
     assert!(all_live(&client).await);
 
     // Dropped with its rows: the views are their queries, and say why, until they are built anew.
     let reason = "select reason from pulso.rollups where name in ('r', 'w', 'public.r', 'public.w') and not live";
-    for drop in ["drop table p_rest", "create schema away; alter table p_2_rest set schema away; drop schema away cascade"] {
+    for drop in
+        ["drop table p_rest", "create schema away; alter table p_2_rest set schema away; drop schema away cascade"]
+    {
         client.batch_execute(drop).await.unwrap();
         check(&client, drop).await;
         let rows = client.query(reason, &[]).await.unwrap();
@@ -211,6 +231,11 @@ const JOINED: &str = "select h.shop, l.product, count(*) as n, sum(l.qty * l.pri
 async fn lines_of_a_join_may_be_partitioned() {
     let db = Db::empty().await;
     let client = db.connect().await;
+    if crate::common::cluster().await.major() >= 18 {
+        client.batch_execute("create extension pulso; create table head (id int primary key, shop int, void boolean); create table line (head int references head, product int, qty int, price numeric) partition by range (head)").await.unwrap();
+        refused(&client, &format!("select pulso.create_rollup('public.j', $${JOINED}$$)"), "0A000", "row by row").await;
+        return;
+    }
     client
         .batch_execute(&format!(
             "create extension pulso;
@@ -270,17 +295,24 @@ async fn comings_and_goings(seed: u64, steps: u32) {
                 for step in 0..steps * 12 {
                     let (month, day) = (rng.random_range(1..9), rng.random_range(1..28));
                     let statement = match rng.random_range(0..6) {
-                        0..3 => format!("insert into p values ({step}, {}, '2026-{month:02}-{day:02}', 'a', {step}, 1)", step % 5),
+                        0..3 => format!(
+                            "insert into p values ({step}, {}, '2026-{month:02}-{day:02}', 'a', {step}, 1)",
+                            step % 5
+                        ),
                         3 => format!("update p set day = '2026-{month:02}-{day:02}' where id = {}", step / 2),
                         4 => format!("update m_{month} set x = x + 1 where id % 3 = 0"),
                         _ => format!("delete from m_{month} where id = {}", step / 3),
                     };
                     match client.batch_execute(&statement).await {
                         Ok(()) => done += 1,
-                        // Detached or dropped meanwhile; no partition for the row; a deadlock with DDL.
+                        // Detached or dropped meanwhile; no partition for the row; a deadlock with DDL; a row that
+                        // another has moved, which Postgres does not follow.
                         Err(error) => {
                             let code = error.code().map(|code| code.code().to_owned()).unwrap_or_default();
-                            assert!(["42P01", "23514", "40P01", "55P03"].contains(&code.as_str()), "{statement}: {error:?}");
+                            assert!(
+                                ["42P01", "23514", "40P01", "55P03", "40001"].contains(&code.as_str()),
+                                "{statement}: {error:?}"
+                            );
                         }
                     }
                 }
@@ -294,12 +326,15 @@ async fn comings_and_goings(seed: u64, steps: u32) {
         let month = rng.random_range(3..9);
         let range = format!("for values from ('2026-{month:02}-01') to ('2026-{:02}-01')", month + 1);
         let statement = match rng.random_range(0..8) {
-            0 | 1 => format!("create table m_{month} (store int, day date not null, x numeric, kind text, q int, id int not null); insert into m_{month} select 1, '2026-{month:02}-02', i, 'b', i, i from generate_series(1, 20) i; alter table p attach partition m_{month} {range}"),
+            0 | 1 => format!(
+                "create table m_{month} (store int, day date not null, x numeric, kind text, q int, id int not null); insert into m_{month} select 1, '2026-{month:02}-02', i, 'b', i, i from generate_series(1, 20) i; alter table p attach partition m_{month} {range}"
+            ),
             2 => format!("alter table p attach partition m_{month} {range}"),
             3 | 4 => format!("alter table p detach partition m_{month}"),
             5 => "select pulso.fold()".to_owned(),
             6 => format!("drop table m_{month}"),
-            _ => (*["select pulso.repair('public.r')", "select pulso.repair('public.w')"].choose(&mut rng).unwrap()).to_owned(),
+            _ => (*["select pulso.repair('public.r')", "select pulso.repair('public.w')"].choose(&mut rng).unwrap())
+                .to_owned(),
         };
         // Not there, there already, or rows of the default partition would have to move: nothing happens then.
         let _ = client.batch_execute(&statement).await;

@@ -40,7 +40,10 @@ impl TriggerCall {
                 _ => Event::Truncate,
             };
             let target = (*(*data).tg_relation).rd_id;
-            let table = if is_of_row { tree::hypertable_of(target) } else { tree::root_of(target) };
+            let table = match tree::root_of(target) {
+                root if is_of_row && root == target => tree::hypertable_of(target),
+                root => root,
+            };
             Some(Self { data, event, table, is_of_row })
         }
     }

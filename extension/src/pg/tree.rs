@@ -23,6 +23,11 @@ pub fn root_of(table: pg_sys::Oid) -> pg_sys::Oid {
     }
 }
 
+pub fn is_partition(table: pg_sys::Oid) -> bool {
+    // SAFETY: a syscache look-up.
+    unsafe { pg_sys::get_rel_relispartition(table) }
+}
+
 /// The table whose row triggers a chunk has; any other table is its own.
 pub fn hypertable_of(table: pg_sys::Oid) -> pg_sys::Oid {
     // SAFETY: look-ups in pg_inherits, where chunks are as partitions are; the parent is looked up of children only.
@@ -113,10 +118,11 @@ pub extern "C-unwind" fn refuse_concurrent_detach_wrapper(fcinfo: pg_sys::Functi
         let statement = (*context.cast::<pg_sys::EventTriggerData>()).parsetree;
         if (*statement).type_ == pg_sys::NodeTag::T_AlterTableStmt {
             let statement = statement.cast::<pg_sys::AlterTableStmt>();
-            let detaches = pgrx::PgList::<pg_sys::AlterTableCmd>::from_pg((*statement).cmds).iter_ptr().any(|command| {
-                (*command).subtype == pg_sys::AlterTableType::AT_DetachPartition
-                    && (*(*command).def.cast::<pg_sys::PartitionCmd>()).concurrent
-            });
+            let detaches =
+                pgrx::PgList::<pg_sys::AlterTableCmd>::from_pg((*statement).cmds).iter_ptr().any(|command| {
+                    (*command).subtype == pg_sys::AlterTableType::AT_DetachPartition
+                        && (*(*command).def.cast::<pg_sys::PartitionCmd>()).concurrent
+                });
             if detaches {
                 let flags = pg_sys::RVROption::RVR_MISSING_OK;
                 let table = pg_sys::RangeVarGetRelidExtended(

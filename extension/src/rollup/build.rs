@@ -83,8 +83,10 @@ fn fill(name: &str, anew: bool) -> Result<i64, Refusal> {
         return Ok(0);
     }
     // Its groups may be all that is left of chunks that were dropped.
-    let built: Option<bool> =
-        session::one("select s.reason is distinct from 'not built yet' from pulso.state s where s.id = $1", &[arg(target.id)]);
+    let built: Option<bool> = session::one(
+        "select s.reason is distinct from 'not built yet' from pulso.state s where s.id = $1",
+        &[arg(target.id)],
+    );
     if built == Some(true) && session::is_hypertable(target.source) {
         return Err(Refusal::Kept { view: session::qualified_name(rollup.view) });
     }
@@ -112,8 +114,7 @@ pub fn rebuild(rollup: &Rollup) -> i64 {
     let _path = PinnedPath::pin();
     let definition = query::read(rollup.definition).unwrap_or_else(|refusal| refusal.raise());
     let sql = Sql::new(rollup.id, names(rollup), &definition);
-    let tables: Vec<String> =
-        definition.tables.iter().map(|table| session::qualified_name(table.relation)).collect();
+    let tables: Vec<String> = definition.tables.iter().map(|table| session::qualified_name(table.relation)).collect();
     partitions::keep(rollup.source);
     partitions::adopt(rollup).or_raise();
     let horizon = settled_horizon(rollup.id);
@@ -171,11 +172,7 @@ impl Drop for Noting {
 
 impl Progress {
     fn begin(rollup: &Rollup) -> Noting {
-        let blocks: i64 = session::one(
-            "select pulso.blocks($1::oid::regclass)",
-            &[arg(rollup.source)],
-        )
-        .unwrap_or(0);
+        let blocks: i64 = session::one("select pulso.blocks($1::oid::regclass)", &[arg(rollup.source)]).unwrap_or(0);
         let step = (u32::try_from(blocks).unwrap_or(STORING) / STEPS).max(1);
         lock::try_share(Tag::Progress(rollup.id, 0));
         PROGRESS.set(Some(Self { rollup: rollup.id, noted: 0, next: step, step }));

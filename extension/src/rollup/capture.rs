@@ -195,8 +195,10 @@ fn refuse_wrong_mode(table: pg_sys::Oid, rollups: &[Rollup]) {
     }
     let _path = PinnedPath::pin();
     let _role = AsRole::become_role(rollup.owner);
-    let is_wrong: Option<bool> =
-        session::one("select pulso.wanted_mode($1) = 'row' and pulso.capture_mode($1) <> 'row'", &[session::arg(table)]);
+    let is_wrong: Option<bool> = session::one(
+        "select pulso.wanted_mode($1) = 'row' and pulso.capture_mode($1) <> 'row'",
+        &[session::arg(table)],
+    );
     if is_wrong == Some(true) {
         Err(Refusal::Mode { table: session::qualified_name(table) }).or_raise()
     }

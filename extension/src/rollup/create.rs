@@ -294,9 +294,9 @@ fn refuse_join(definition: &Definition) -> Result<(), Refusal> {
     if triggers::is_by_row(definition.fact()) {
         return refuse(
             definition.fact(),
-            "it is a hypertable whose changes are captured row by row",
-            "That is so before TimescaleDB 2.26.4, and where a foreign key deletes or changes its rows. \
-             Roll up the hypertable alone and join in a view over the rollup.",
+            "its changes are captured row by row",
+            "That is so of hypertables, and of partitioned tables from PostgreSQL 18 on. Roll up the table alone and join \
+             in a view over the rollup.",
         );
     }
     Ok(())
@@ -321,7 +321,9 @@ fn refuse_obstacle(table: pg_sys::Oid, matters: impl Fn(&str) -> bool) -> Result
             "table with row security",
             "The rollup would show every row to whoever may read it; this version refuses that.",
         ),
-        "inherited" => ("table with inheritance", "Partition it instead, or roll up each table and combine them in a view."),
+        "inherited" => {
+            ("table with inheritance", "Partition it instead, or roll up each table and combine them in a view.")
+        }
         _ => ("chunk", "Name the hypertable, and the chunk's bounds in WHERE."),
     };
     Err(Refusal::Source { what: format!("{what} {source}"), hint })

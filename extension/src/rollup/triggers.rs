@@ -42,7 +42,8 @@ pub fn create(source: pg_sys::Oid, joined: &[pg_sys::Oid]) {
         let name = session::qualified_name(table);
         for (trigger, purpose, when, rows) in TRIGGERS {
             let (wanted, function) = match purpose {
-                Purpose::Capture => (true, "capture"),
+                // Postgres makes those of the partitions, and TimescaleDB those of the chunks.
+                Purpose::Capture => (!by_row || !tree::is_partition(table), "capture"),
                 Purpose::Truncate => (is_counted && !tree::is_partitioned(table), "capture"),
                 Purpose::Begin => (!joined.is_empty(), "begin"),
             };
