@@ -46,8 +46,6 @@ pub enum Refusal {
     Kept { view: String },
     #[error("hypertable {table} cannot be captured by statement")]
     Mode { table: String },
-    #[error("table {table} cannot become a hypertable with its rows: rollups are made of it")]
-    Conversion { table: String },
     #[error("table {table} is busy: an open transaction has written to it")]
     Busy { table: String },
     #[error("{view} is busy: open transactions read it, or write to its table")]
@@ -74,8 +72,7 @@ impl Refusal {
             | Self::Entangled { .. }
             | Self::Detach { .. }
             | Self::Kept { .. }
-            | Self::Mode { .. }
-            | Self::Conversion { .. } => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+            | Self::Mode { .. } => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::Busy { .. } | Self::Readers { .. } => Code::ERRCODE_LOCK_NOT_AVAILABLE,
             Self::Outdated { .. } => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::Columns { .. } => Code::ERRCODE_INVALID_TABLE_DEFINITION,
@@ -125,7 +122,6 @@ impl Refusal {
                 "It became a hypertable after its rollups were made. Drop them (pulso.drop_rollup) and create them again: its \
                  changes are then captured row by row."
             }
-            Self::Conversion { .. } => "Drop them first (pulso.drop_rollup), and create them again on the hypertable.",
             Self::Detach { .. } => "Detach it without CONCURRENTLY, which takes its rows out of the rollups at once.",
             Self::Outdated { .. } => "Run: alter extension pulso update",
             Self::Columns { .. } => {

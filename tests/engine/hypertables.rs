@@ -114,7 +114,7 @@ async fn live(major: u32) {
         "create table plain (at timestamptz not null); insert into plain values ('2026-01-01'); select pulso.create_rollup('public.p', 'select count(*) as n from public.plain');
          select create_hypertable('plain', 'at', migrate_data => true)",
         "0A000",
-        "cannot become a hypertable",
+        "hypertable public.plain cannot be captured by statement",
     )
     .await;
     let chunk: String = client

@@ -282,6 +282,32 @@ async fn lines_of_a_join_may_be_partitioned() {
     .await;
 }
 
+#[tokio::test]
+async fn a_dump_brings_partitions_along() {
+    let (db, client) = tree().await;
+    client.batch_execute("insert into p_1 (id, day, x) values (1, '2026-01-01', 9)").await.unwrap();
+    let cluster = crate::common::cluster().await;
+    let target = Db::empty().await;
+    let run_program = |program: &str, args: &[&str]| {
+        let output = std::process::Command::new(cluster.bindir().join(program)).args(args).output().unwrap();
+        assert!(output.status.success(), "{program}: {}", String::from_utf8_lossy(&output.stderr));
+    };
+    let scratch = crate::common::Scratch::new();
+    let file = scratch.0.join("dump").to_str().unwrap().to_owned();
+    run_program("pg_dump", &["-Fc", "-f", &file, "-d", db.url()]);
+    run_program("pg_restore", &["--exit-on-error", "-d", target.url(), &file]);
+    let client = target.connect().await;
+    for statement in [
+        "select 1",
+        "update p set day = day + 31, x = x + 1; delete from p_2_1 where id % 3 = 0",
+        "alter table p detach partition p_1; create table p_3 partition of p for values from ('2026-01-01') to ('2026-02-01')",
+        "insert into p_3 select * from p where day < '2026-01-01' or day >= '2026-03-01' limit 0; select pulso.fold()",
+        "insert into p_3 values (1, 1, '2026-01-05', 'a', 1, 1)",
+    ] {
+        run(&client, statement).await;
+    }
+}
+
 /// Attaching, detaching, dropping, building and folding at random moments, beside two writers.
 async fn comings_and_goings(seed: u64, steps: u32) {
     let (db, client) = tree().await;
@@ -320,6 +346,20 @@ async fn comings_and_goings(seed: u64, steps: u32) {
             })
         })
         .collect();
+    let keeper = {
+        let client = db.connect().await;
+        tokio::spawn(async move {
+            let mut done = 0;
+            for round in 0..steps {
+                let name = if round % 2 == 0 { "public.r" } else { "public.w" };
+                match client.execute("select pulso.repair($1)", &[&name]).await {
+                    Ok(_) => done += 1,
+                    Err(error) => assert_eq!(error.code().map(|code| code.code()), Some("40P01"), "repair: {error:?}"),
+                }
+            }
+            done
+        })
+    };
     let mut rng = ChaCha8Rng::seed_from_u64(seed);
     client.batch_execute("set lock_timeout = '5s'").await.unwrap();
     for _ in 0..steps {
@@ -346,6 +386,7 @@ async fn comings_and_goings(seed: u64, steps: u32) {
     for writer in writers {
         done += writer.await.unwrap();
     }
+    assert!(keeper.await.unwrap() > steps / 2, "hardly any repair came to its end");
     assert!(done > steps, "writers did next to nothing: {done}");
     check(&client, &format!("at the end of seed {seed}")).await;
     for name in ["public.r", "public.w"] {

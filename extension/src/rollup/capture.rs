@@ -160,9 +160,6 @@ impl Member {
     fn negate(&self, table: pg_sys::Oid) {
         let _path = PinnedPath::pin();
         let is_hypertable = tree::may_be_hypertable(table) && session::is_hypertable(table);
-        if is_hypertable && truncate::has_rows_of_its_own(table) {
-            Err(Refusal::Conversion { table: session::qualified_name(table) }).or_raise()
-        }
         // What is left is not empty, so that nothing tells whether its snapshot explains it.
         if (is_hypertable || table != self.rollup.source) && xact::keeps_one_snapshot() {
             Err(Refusal::Isolation { function: "TRUNCATE of a partition or a hypertable with rollups" }).or_raise()
@@ -189,7 +186,7 @@ pub fn names(rollup: &Rollup) -> Names {
 
 /// A table that has become a hypertable may need other triggers than those that are there.
 fn refuse_wrong_mode(table: pg_sys::Oid, rollups: &[Rollup]) {
-    let Some(rollup) = rollups.iter().find(|rollup| rollup.source == table) else { return };
+    let Some(rollup) = rollups.first() else { return };
     if !tree::may_be_hypertable(table) {
         return;
     }

@@ -17,9 +17,3 @@ pub fn negate(sql: &Sql, owner: pgrx::pg_sys::Oid) {
         Err(Refusal::TruncateConflict).or_raise()
     }
 }
-
-/// Whether a hypertable holds rows itself: TimescaleDB has copied them into chunks and empties the table.
-pub fn has_rows_of_its_own(table: pgrx::pg_sys::Oid) -> bool {
-    let name = session::qualified_name(table);
-    session::one(&format!("select exists (select from only {name})"), &[]) == Some(true)
-}
