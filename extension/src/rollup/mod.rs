@@ -5,6 +5,7 @@ mod build;
 mod capture;
 mod create;
 mod explain;
+mod feed;
 mod fold;
 mod groups;
 mod guard;
@@ -18,4 +19,9 @@ mod underway;
 
 pub use capture::{begin, capture};
 pub use partitions::refuse_concurrent_detach;
-pub use underway::register;
+
+/// Once per process.
+pub fn register() {
+    underway::register();
+    feed::register();
+}
