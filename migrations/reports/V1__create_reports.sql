@@ -44,6 +44,14 @@ comment on column analytics.mv_sales_daily.total_bs is 'Collected: net plus tax,
 comment on column analytics.mv_sales_daily.avg_ticket_bs is '(gross - discounts) / sales_count; NULL without sales.';
 comment on column analytics.mv_sales_daily.by_payment_method is '{method: {count, amount_bs, amount_usd}}; a sale without a method is under "unknown".';
 
+-- `offset 0`: once per shop, not per row that is compared with it. The reports read the rollups shop by shop, so that the
+-- span of days reaches their indexes.
+create view analytics.store_today as
+select s.id as store_id, analytics.business_date(s.id) as today, s.day_start
+  from public.stores s
+offset 0;
+comment on view analytics.store_today is 'The business date of each shop now, by its own clock.';
+
 create materialized view analytics.mv_top_products_30d as
 select t.product_id,
        p.name as product_name,
@@ -53,18 +61,18 @@ select t.product_id,
        t.revenue_bs,
        t.revenue_usd,
        t.times_sold
-  from (
+  from analytics.store_today n
+ cross join lateral (
         select d.product_id,
                d.store_id,
                sum(d.units) as total_qty_sold,
                sum(d.revenue_bs) as revenue_bs,
                sum(d.revenue_usd) as revenue_usd,
                sum(d.times_sold)::bigint as times_sold
-          from public.stores s
-          join analytics.product_sales_daily d
-            on d.store_id = s.id
-           and d.sale_date > analytics.business_date(s.id) - 30
-           and d.sale_date <= analytics.business_date(s.id)
+          from analytics.product_sales_daily d
+         where d.store_id = n.store_id
+           and d.sale_date > n.today - 30
+           and d.sale_date <= n.today
          group by d.product_id, d.store_id
        ) as t
   left join public.products p on p.id = t.product_id
@@ -95,18 +103,21 @@ comment on column analytics.mv_inventory_metrics.out_of_stock_count is 'Stock of
 
 create materialized view analytics.product_abc_xyz as
 with weekly as materialized (
-  select d.store_id,
-         d.product_id,
-         (analytics.business_date(s.id) - 1 - d.sale_date) / 7 as week,
-         sum(d.units) as units,
-         sum(d.revenue_bs) as revenue_bs,
-         sum(d.revenue_usd) as revenue_usd
-    from public.stores s
-    join analytics.product_sales_daily d
-      on d.store_id = s.id
-     and d.sale_date >= analytics.business_date(s.id) - 91
-     and d.sale_date < analytics.business_date(s.id)
-   group by 1, 2, 3
+  select w.*
+    from analytics.store_today n
+   cross join lateral (
+          select d.store_id,
+                 d.product_id,
+                 (n.today - 1 - d.sale_date) / 7 as week,
+                 sum(d.units) as units,
+                 sum(d.revenue_bs) as revenue_bs,
+                 sum(d.revenue_usd) as revenue_usd
+            from analytics.product_sales_daily d
+           where d.store_id = n.store_id
+             and d.sale_date >= n.today - 91
+             and d.sale_date < n.today
+           group by 1, 2, 3
+         ) as w
 ), sold as (
   select w.store_id,
          w.product_id,
@@ -180,13 +191,16 @@ select p.store_id,
        round(90 * greatest(p.current_stock, 0) / nullif(t.units, 0), 1) as days_of_cover
   from public.products p
   left join (
-        select d.store_id, d.product_id, sum(d.units) as units
-          from public.stores s
-          join analytics.product_sales_daily d
-            on d.store_id = s.id
-           and d.sale_date >= analytics.business_date(s.id) - 90
-           and d.sale_date < analytics.business_date(s.id)
-         group by 1, 2
+        select n.store_id, d.product_id, d.units
+          from analytics.store_today n
+         cross join lateral (
+                select d.product_id, sum(d.units) as units
+                  from analytics.product_sales_daily d
+                 where d.store_id = n.store_id
+                   and d.sale_date >= n.today - 90
+                   and d.sale_date < n.today
+                 group by 1
+               ) as d
        ) as t on t.store_id = p.store_id and t.product_id = p.id
  where p.is_active
 with no data;
@@ -205,13 +219,16 @@ select p.store_id,
        round(100 * coalesce(t.units, 0) / nullif(coalesce(t.units, 0) + greatest(p.current_stock, 0), 0), 2) as sell_through_percent
   from public.products p
   left join (
-        select d.store_id, d.product_id, sum(d.units) as units
-          from public.stores s
-          join analytics.product_sales_daily d
-            on d.store_id = s.id
-           and d.sale_date > analytics.business_date(s.id) - 90
-           and d.sale_date <= analytics.business_date(s.id)
-         group by 1, 2
+        select n.store_id, d.product_id, d.units
+          from analytics.store_today n
+         cross join lateral (
+                select d.product_id, sum(d.units) as units
+                  from analytics.product_sales_daily d
+                 where d.store_id = n.store_id
+                   and d.sale_date > n.today - 90
+                   and d.sale_date <= n.today
+                 group by 1
+               ) as d
        ) as t on t.store_id = p.store_id and t.product_id = p.id
  where p.is_active
 with no data;
@@ -221,12 +238,15 @@ comment on column analytics.sell_through.sell_through_percent is 'units_sold / (
 
 create materialized view analytics.basket_affinity as
 with lines as materialized (
-  select t.store_id, t.sale_id, t.product_id, count(*) over (partition by t.sale_id) as products
-    from public.stores s
-    join analytics.product_sales_tickets t
-      on t.store_id = s.id
-     and t.sale_date >= analytics.business_date(s.id) - 90
-     and t.sale_date < analytics.business_date(s.id)
+  select l.store_id, l.sale_id, l.product_id, l.products
+    from analytics.store_today n
+   cross join lateral (
+          select t.store_id, t.sale_id, t.product_id, count(*) over (partition by t.sale_id) as products
+            from analytics.product_sales_tickets t
+           where t.store_id = n.store_id
+             and t.sale_date >= n.today - 90
+             and t.sale_date < n.today
+         ) as l
 ), tickets as (
   select l.store_id, count(distinct l.sale_id) as tickets from lines l where l.products <= 100 group by 1
 ), singles as materialized (
@@ -269,18 +289,21 @@ comment on column analytics.basket_affinity.lift is 'How many times likelier the
 
 create materialized view analytics.customer_rfm as
 with seen as (
-  select k.store_id,
-         k.customer_id,
-         analytics.business_date(s.id) - max(k.sale_date) as recency_days,
-         sum(k.sales_count)::bigint as sales_count,
-         sum(k.total_bs) as total_bs,
-         sum(k.total_usd) as total_usd
-    from public.stores s
-    join analytics.customer_sales_daily k
-      on k.store_id = s.id
-     and k.sale_date > analytics.business_date(s.id) - 365
-     and k.sale_date <= analytics.business_date(s.id)
-   group by s.id, k.store_id, k.customer_id
+  select c.*
+    from analytics.store_today n
+   cross join lateral (
+          select k.store_id,
+                 k.customer_id,
+                 n.today - max(k.sale_date) as recency_days,
+                 sum(k.sales_count)::bigint as sales_count,
+                 sum(k.total_bs) as total_bs,
+                 sum(k.total_usd) as total_usd
+            from analytics.customer_sales_daily k
+           where k.store_id = n.store_id
+             and k.sale_date > n.today - 365
+             and k.sale_date <= n.today
+           group by k.store_id, k.customer_id
+         ) as c
 ), scored as (
   -- Fifths by how many customers are strictly worse: equals have equal scores.
   select c.*,
@@ -330,18 +353,21 @@ select s.id as store_id,
  cross join generate_series(1, 7) as w (weekday)
  cross join generate_series(0, 23) as h (hour)
   left join (
-        select g.store_id,
-               extract(isodow from g.hour - b.day_start)::integer as weekday,
-               extract(hour from g.hour)::integer as hour,
-               sum(g.sales_count) as sales_count,
-               sum(g.net_bs) as net_bs,
-               sum(g.net_usd) as net_usd
-          from public.stores b
-          join analytics.sales_hourly g
-            on g.store_id = b.id
-           and g.hour >= analytics.business_date(b.id) - 84 + b.day_start
-           and g.hour < analytics.business_date(b.id) + b.day_start
-         group by 1, 2, 3
+        select g.*
+          from analytics.store_today n
+         cross join lateral (
+                select g.store_id,
+                       extract(isodow from g.hour - n.day_start)::integer as weekday,
+                       extract(hour from g.hour)::integer as hour,
+                       sum(g.sales_count) as sales_count,
+                       sum(g.net_bs) as net_bs,
+                       sum(g.net_usd) as net_usd
+                  from analytics.sales_hourly g
+                 where g.store_id = n.store_id
+                   and g.hour >= n.today - 84 + n.day_start
+                   and g.hour < n.today + n.day_start
+                 group by 1, 2, 3
+               ) as g
        ) as t on t.store_id = s.id and t.weekday = w.weekday and t.hour = h.hour
 with no data;
 create unique index sales_weekday_hour_key on analytics.sales_weekday_hour (store_id, weekday, hour);

@@ -19,5 +19,5 @@ drop function analytics.refresh_analytics_views();
 drop function analytics.refresh_report(text);
 drop materialized view analytics.sales_weekday_hour, analytics.customer_rfm, analytics.basket_affinity, analytics.sell_through,
   analytics.stock_cover, analytics.product_abc_xyz, analytics.mv_inventory_metrics, analytics.mv_top_products_30d;
-drop view analytics.mv_sales_daily;
+drop view analytics.mv_sales_daily, analytics.store_today;
 drop table analytics.report_refresh;
