@@ -85,7 +85,10 @@ with found (blocks, what) as (
   union all
   select false, 'pulso is not in shared_preload_libraries: `pulso serve` has to run, or nobody folds and reads grow slower'
    where 'rollups' = any ($1)
-     and position('pulso' in coalesce(current_setting('shared_preload_libraries', true), '')) = 0
+     and case
+           when pg_has_role('pg_read_all_settings', 'usage')
+             then position('pulso' in coalesce(current_setting('shared_preload_libraries', true), '')) = 0
+         end
   union all
   select false, format('public.%I is there already and stays: the report is analytics.%1$I', n.name)
     from unnest(array['mv_sales_daily', 'mv_top_products_30d', 'mv_inventory_metrics']) as n (name)

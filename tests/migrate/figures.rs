@@ -112,7 +112,17 @@ async fn shop() -> (Db, Client, Chain) {
     let client = db.connect().await;
     let plan = Plan { shops: 2, history_days: 96, ..Plan::default() };
     history(db.url(), &plan, &ProgressBar::hidden(), &CancellationToken::new()).await.unwrap();
-    client.batch_execute("select analytics.refresh_analytics_views()").await.unwrap();
+    // Simulated goods sell steadily: some shall be missing every third week, some two of three.
+    client
+        .batch_execute(
+            "delete from sale_items i using sales s
+              where s.id = i.sale_id
+                and (hashtext(i.product_id::text) & 3 = 0 and extract(week from s.business_date)::int % 3 = 0
+                  or hashtext(i.product_id::text) & 3 = 1 and extract(week from s.business_date)::int % 3 <> 0);
+             select analytics.refresh_analytics_views()",
+        )
+        .await
+        .unwrap();
     let chain = Chain::read(&client).await;
     (db, client, chain)
 }

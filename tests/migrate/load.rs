@@ -16,6 +16,7 @@ const WAITING: &str = "
     from pg_stat_activity a
    where a.datname = current_database()
      and a.wait_event_type = 'Lock'
+     and a.backend_type = 'client backend'
      and a.application_name not like 'pulso migrate%'
      and a.pid <> pg_backend_pid()";
 

@@ -25,7 +25,7 @@ async fn exit_codes_say_where_a_database_stands() {
     let refused = pulso(&bare, &["up"]);
     assert_eq!(refused.status.code(), Some(1));
     let said = stderr(&refused);
-    for missing in ["column sales.totals is missing", "column sale_items.qty is missing", "column products.category is missing (for the pack reports)"] {
+    for missing in ["column sales.totals is missing", "column sale_items.qty is missing", "column products.category (for the pack reports) is missing"] {
         assert!(said.contains(missing), "{missing} is not in one list: {said}");
     }
     assert_same(&before, &schema(&bare).await, "after a refusal");
