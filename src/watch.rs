@@ -21,7 +21,12 @@ pub struct Watch {
 }
 
 impl Watch {
-    pub async fn new(worker: &Client, watcher: Option<Client>, bar: ProgressBar, cancel: CancellationToken) -> Result<Self> {
+    pub async fn new(
+        worker: &Client,
+        watcher: Option<Client>,
+        bar: ProgressBar,
+        cancel: CancellationToken,
+    ) -> Result<Self> {
         let pid = worker.query_one("select pg_backend_pid()", &[]).await?.try_get(0)?;
         let style = ProgressStyle::with_template("{msg} {bar:30} {percent} % ({elapsed}, {eta} left)");
         bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));

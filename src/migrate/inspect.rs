@@ -3,7 +3,7 @@
 use super::log::{self, Entry};
 use super::online::{self, Standing, Statement};
 use super::packs::{Kind, PACKS, Pack, Step, UNDER_CONTRACT, header};
-use super::report::{PackState, State, StepState, StepView, TableRows};
+use super::report::{PackState, Run, State, StepState, StepView, TableRows};
 use super::{contract, preflight, run};
 use crate::error::Result;
 use std::collections::HashMap;
@@ -31,7 +31,7 @@ pub async fn whole(client: &Client, only: &[String]) -> Result<State> {
     for pack in PACKS {
         let mut state = steps(client, pack, &logged, makes_tables).await?;
         for view in &mut state.steps {
-            view.tables = view.step.as_ref().map_or_else(Vec::new, |step| {
+            view.tables = view.step().map_or_else(Vec::new, |step| {
                 let named = run::tables_in(&step.sql).into_iter();
                 named.filter_map(|name| rows.get(&name).map(|rows| TableRows { name, rows: *rows })).collect()
             });
@@ -39,6 +39,11 @@ pub async fn whole(client: &Client, only: &[String]) -> Result<State> {
         if pack.name == "pos" {
             state.skipped = preflight::own_tables(client, &state).await?;
             makes_tables = state.skipped.is_none() && state.steps.iter().any(StepView::pending);
+        }
+        if pack.name == "core"
+            && let Some((from, to)) = outdated(client).await?
+        {
+            state.steps.push(StepView::update(&from, &to));
         }
         if pack.name == UNDER_CONTRACT {
             for name in online::unbuilt(client, pack).await? {
@@ -68,7 +73,7 @@ pub async fn steps(
 ) -> Result<PackState> {
     let history = history(client, pack).await?;
     let all = pack.steps();
-    let mut views = Vec::with_capacity(all.len());
+    let mut views: Vec<StepView> = Vec::with_capacity(all.len());
     for step in all {
         let entry = logged.get(&(pack.name.to_owned(), step.name.clone()));
         let state = match &step.kind {
@@ -91,20 +96,49 @@ pub async fn steps(
         };
         views.push(StepView {
             name: step.name.clone(),
-            locks: header(&step.sql, "Locks:").unwrap_or_default(),
+            locks: locks(pack, &step, views.last()),
             undo: header(&step.sql, "Undo:").unwrap_or_default(),
             online: step.online(),
             tables: Vec::new(),
             state,
-            step: Some(step),
+            run: Run::File(Box::new(step)),
         });
     }
     Ok(PackState { name: pack.name, purpose: pack.purpose, skipped: None, steps: views })
 }
 
+/// What a step locks as it is run here: a migration's own text speaks of itself alone.
+fn locks(pack: &Pack, step: &Step, before: Option<&StepView>) -> String {
+    let prepared = before.filter(|view| !matches!(view.state, StepState::Skipped { .. })).and_then(StepView::step);
+    if online::without_data(&step.sql).is_some() {
+        return "ShareRowExclusive on its tables (writers wait) for milliseconds; where they have rows, its rollups are filled afterwards, while everybody goes on".to_owned();
+    }
+    match prepared {
+        Some(first) if !step.online() && prepares(pack, first) && first.version == step.version => {
+            format!("for milliseconds: {} has done it", first.name)
+        }
+        _ => header(&step.sql, "Locks:").unwrap_or_default(),
+    }
+}
+
+/// The extension's version in this database and on this server, where they differ.
+pub async fn outdated(client: &Client) -> Result<Option<(String, String)>> {
+    let row = client
+        .query_opt(
+            "select e.extversion, a.default_version
+               from pg_extension e join pg_available_extensions a on a.name = e.extname
+              where e.extname = 'pulso' and e.extversion <> a.default_version",
+            &[],
+        )
+        .await?;
+    row.map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).transpose()
+}
+
 /// Whether a migration of the same number follows, which would do the same while writers wait.
 pub fn prepares(pack: &Pack, step: &Step) -> bool {
-    step.online() && pack.name != "reports" && pack.steps().iter().any(|other| !other.online() && other.version == step.version)
+    step.online()
+        && pack.name != "reports"
+        && pack.steps().iter().any(|other| !other.online() && other.version == step.version)
 }
 
 async fn online_state(
@@ -128,9 +162,7 @@ async fn online_state(
         }
     }
     Ok(match entry {
-        Some(entry) if !to_do => {
-            StepState::Applied { on: entry.on.clone(), by: Some(entry.by.clone()), ms: entry.ms }
-        }
+        Some(entry) if !to_do => StepState::Applied { on: entry.on.clone(), by: Some(entry.by.clone()), ms: entry.ms },
         None if !to_do && !reasons.is_empty() => StepState::Skipped { reason: reasons.join("; ") },
         _ => StepState::Pending,
     })

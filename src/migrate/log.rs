@@ -18,9 +18,7 @@ pub async fn open(client: &Client) -> Result<()> {
         client.batch_execute(TABLE).await?;
     }
     // The lock is ours: nobody else is running one.
-    client
-        .execute("update pulso.migration_log set outcome = 'interrupted' where outcome = 'running'", &[])
-        .await?;
+    client.execute("update pulso.migration_log set outcome = 'interrupted' where outcome = 'running'", &[]).await?;
     Ok(())
 }
 
@@ -77,7 +75,8 @@ pub async fn applied(client: &Client) -> Result<HashMap<(String, String), Entry>
         .await?;
     rows.iter()
         .map(|row| {
-            let entry = Entry { by: row.try_get(2)?, checksum: row.try_get(3)?, on: row.try_get(4)?, ms: row.try_get(5)? };
+            let entry =
+                Entry { by: row.try_get(2)?, checksum: row.try_get(3)?, on: row.try_get(4)?, ms: row.try_get(5)? };
             Ok(((row.try_get(0)?, row.try_get(1)?), entry))
         })
         .collect()

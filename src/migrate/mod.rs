@@ -24,7 +24,6 @@ use report::State;
 use run::{Runner, Stop};
 use std::collections::HashMap;
 use std::process::ExitCode;
-use std::time::Instant;
 use tokio_postgres::Client;
 
 /// Exit code of `plan` and `status` with `--exit-code` when steps are pending.
@@ -170,7 +169,10 @@ async fn look(client: &Client, args: LookArgs) -> Result<ExitCode> {
 async fn dry_run(client: &Client, args: &UpArgs) -> Result<ExitCode> {
     let state = inspect::whole(client, &args.packs).await?;
     if args.output.json {
-        println!("{}", serde_json::json!({ "pending": state.pending(), "blocked": state.blocked, "sql": state.script() }));
+        println!(
+            "{}",
+            serde_json::json!({ "pending": state.pending(), "blocked": state.blocked, "sql": state.script() })
+        );
     } else {
         for reason in &state.blocked {
             println!("-- blocked: {reason}");
@@ -275,18 +277,21 @@ async fn apply_locked(runner: &mut Runner<'_>, packs: &[String]) -> Result<(), S
         let logged = log::applied(runner.client).await?;
         let now = inspect::steps(runner.client, pack, &logged, false).await?;
         for view in now.steps.iter().filter(|view| view.pending()) {
-            if let Some(step) = &view.step {
+            if let Some(step) = view.step() {
                 runner.step(pack, step, inspect::prepares(pack, step)).await?;
             }
+        }
+        if pack.name == "core" && inspect::outdated(runner.client).await?.is_some() {
+            runner
+                .noted(pack, "update the engine", async |runner| {
+                    runner.call("alter extension pulso update", None).await
+                })
+                .await?;
         }
         if pack.name == UNDER_CONTRACT {
             contract::apply(runner).await?;
             for name in online::unbuilt(runner.client, pack).await? {
-                let begun = Instant::now();
-                let step = format!("build {name}");
-                let entry = log::begin(runner.client, pack.name, &step, "up", None).await?;
-                let outcome = online::build(runner, &name).await;
-                runner.note(entry, &format!("{} {step}", pack.name), begun, outcome).await?;
+                runner.noted(pack, &format!("build {name}"), async |runner| online::build(runner, &name).await).await?;
             }
         }
     }

@@ -202,7 +202,9 @@ mod tests {
         let read: Vec<_> = Statement::all(sql)
             .into_iter()
             .map(|statement| match statement {
-                Statement::Index { name, table, columns, replaceable, .. } => (name, table, columns.join(" "), replaceable),
+                Statement::Index { name, table, columns, replaceable, .. } => {
+                    (name, table, columns.join(" "), replaceable)
+                }
                 Statement::Fill { report, .. } => (report, String::new(), String::new(), false),
             })
             .collect();

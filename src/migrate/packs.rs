@@ -239,7 +239,8 @@ mod tests {
             assert_eq!(names(pack.online), stems(format!("migrations/online/{}", pack.name)), "online {}", pack.name);
             assert_eq!(names(pack.undo), stems(format!("sql/undo/{}", pack.name)), "undo {}", pack.name);
         }
-        let contract: BTreeSet<String> = CONTRACT.iter().map(|(file, _)| file.trim_end_matches(".sql").into()).collect();
+        let contract: BTreeSet<String> =
+            CONTRACT.iter().map(|(file, _)| file.trim_end_matches(".sql").into()).collect();
         assert_eq!(contract, stems("sql/contract".into()));
     }
 

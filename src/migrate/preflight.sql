@@ -17,6 +17,14 @@ with found (blocks, what) as (
      and exists (select from pg_available_extensions a where a.name = 'pulso')
      and not (select r.rolsuper from pg_roles r where r.rolname = current_user)
   union all
+  select true, format('role %I may not update the extension pulso: its owner runs: alter extension pulso update', current_user)
+    from pg_extension e
+    join pg_available_extensions a on a.name = e.extname
+   where 'core' = any ($1)
+     and e.extname = 'pulso'
+     and e.extversion <> a.default_version
+     and not pg_has_role(e.extowner, 'usage')
+  union all
   select true, format('role %I may not create in schema pulso: grant create on schema pulso to %1$I', current_user)
    where to_regnamespace('pulso') is not null
      and not has_schema_privilege(to_regnamespace('pulso')::oid, 'create')

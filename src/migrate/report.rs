@@ -39,20 +39,45 @@ pub struct StepView {
     #[serde(flatten)]
     pub state: StepState,
     #[serde(skip)]
-    pub step: Option<Step>,
+    pub run: Run,
+}
+
+/// What a step runs.
+#[derive(Debug)]
+pub enum Run {
+    /// A file's text.
+    File(Box<Step>),
+    /// The rollup of this name is there and is to be filled.
+    Build(String),
+    /// The extension is older than its files on the server.
+    Update,
 }
 
 impl StepView {
-    /// A rollup that is there and is to be filled.
     pub fn build(name: String) -> Self {
-        Self {
-            name: format!("build {name}"),
-            locks: "none; until it is built the view runs its query".to_owned(),
-            undo: "with the rollup".to_owned(),
-            online: true,
-            tables: Vec::new(),
-            state: StepState::Pending,
-            step: None,
+        let locks = "none; until it is built the view runs its query";
+        Self::without_file(format!("build {name}"), locks, "with the rollup", Run::Build(name))
+    }
+
+    pub fn update(from: &str, to: &str) -> Self {
+        let locks = "none on the shop's tables";
+        Self::without_file(
+            format!("update the engine from {from} to {to}"),
+            locks,
+            "none: older ones are not kept",
+            Run::Update,
+        )
+    }
+
+    fn without_file(name: String, locks: &str, undo: &str, run: Run) -> Self {
+        let (locks, undo) = (locks.to_owned(), undo.to_owned());
+        Self { name, locks, undo, online: true, tables: Vec::new(), state: StepState::Pending, run }
+    }
+
+    pub fn step(&self) -> Option<&Step> {
+        match &self.run {
+            Run::File(step) => Some(step),
+            _ => None,
         }
     }
 
@@ -108,7 +133,9 @@ impl State {
     pub fn pending(&self) -> Vec<String> {
         let mut pending = Vec::new();
         for pack in self.packs.iter().filter(|pack| pack.skipped.is_none() && self.wants(pack.name)) {
-            pending.extend(pack.steps.iter().filter(|step| step.pending()).map(|step| format!("{} {}", pack.name, step.name)));
+            pending.extend(
+                pack.steps.iter().filter(|step| step.pending()).map(|step| format!("{} {}", pack.name, step.name)),
+            );
             if pack.name == UNDER_CONTRACT {
                 pending.extend(self.contract.iter().map(|file| format!("contract {file}")));
             }
@@ -129,7 +156,9 @@ impl State {
             return Ok(());
         }
         Err(Error::failed(format!("this database cannot be migrated yet:\n  - {}", self.blocked.join("\n  - ")))
-            .with_hint("Nothing was changed. `pulso migrate plan` shows this list too; docs/adopt.md tells how to mend it."))
+            .with_hint(
+                "Nothing was changed. `pulso migrate plan` shows this list too; docs/adopt.md tells how to mend it.",
+            ))
     }
 
     pub fn to_json(&self) -> Result<String> {
@@ -142,15 +171,20 @@ impl State {
         for pack in self.packs.iter().filter(|pack| pack.skipped.is_none() && self.wants(pack.name)) {
             for view in pack.steps.iter().filter(|step| step.pending()) {
                 script += &format!("-- ==== {} {}\n", pack.name, view.name);
-                match &view.step {
-                    Some(step) if matches!(step.kind, Kind::Online(_)) => {
-                        script += &format!("-- statement by statement, in no transaction; what is there already is left out\n{}\n", step.sql);
+                match &view.run {
+                    Run::File(step) if matches!(step.kind, Kind::Online(_)) => {
+                        script += &format!(
+                            "-- statement by statement, in no transaction; what is there already is left out\n{}\n",
+                            step.sql
+                        );
                     }
-                    Some(step) if step.sql.contains("pulso.create_rollup(") => {
-                        script += &format!("-- where there are rows: with_data => false, then pulso.build\n{}\n", step.sql);
+                    Run::File(step) if step.sql.contains("pulso.create_rollup(") => {
+                        script +=
+                            &format!("-- where there are rows: with_data => false, then pulso.build\n{}\n", step.sql);
                     }
-                    Some(step) => script += &format!("begin;\n{}\ncommit;\n\n", step.sql.trim_end()),
-                    None => script += &format!("select pulso.build('{}');\n\n", view.name.trim_start_matches("build ")),
+                    Run::File(step) => script += &format!("begin;\n{}\ncommit;\n\n", step.sql.trim_end()),
+                    Run::Build(name) => script += &format!("select pulso.build('{name}');\n\n"),
+                    Run::Update => script += "alter extension pulso update;\n\n",
                 }
             }
             if pack.name == UNDER_CONTRACT && !self.contract.is_empty() {

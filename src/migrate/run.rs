@@ -178,8 +178,27 @@ impl<'a> Runner<'a> {
         self.note(entry, &step.to_string(), begun, outcome).await
     }
 
+    /// Runs what is no file, and notes it.
+    pub async fn noted(
+        &mut self,
+        pack: &Pack,
+        what: &str,
+        work: impl AsyncFnOnce(&mut Self) -> Result<(), Stop>,
+    ) -> Result<(), Stop> {
+        let begun = Instant::now();
+        let entry = log::begin(self.client, pack.name, what, "up", None).await?;
+        let outcome = work(self).await;
+        self.note(entry, &format!("{} {what}", pack.name), begun, outcome).await
+    }
+
     /// Writes the end of what was begun into the log and to the terminal.
-    pub async fn note(&mut self, entry: i64, what: &str, begun: Instant, outcome: Result<(), Stop>) -> Result<(), Stop> {
+    pub async fn note(
+        &mut self,
+        entry: i64,
+        what: &str,
+        begun: Instant,
+        outcome: Result<(), Stop>,
+    ) -> Result<(), Stop> {
         match &outcome {
             Ok(()) => log::end(self.client, entry, "done", None).await?,
             // The connection may be lost: the next runner closes the entry then.

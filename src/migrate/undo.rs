@@ -30,16 +30,19 @@ impl Plan {
         }
         let state = inspect::steps(client, pack, &logged, false).await?;
         let history = inspect::history(client, pack).await?;
-        let known: Vec<i32> = state.steps.iter().filter_map(|view| Some(view.step.as_ref()?.version)).collect();
+        let known: Vec<i32> = state.steps.iter().filter_map(|view| Some(view.step()?.version)).collect();
         if let Some(version) = history.keys().find(|version| !known.contains(version)) {
-            return Err(Error::failed(format!("pack {name} has step V{version}, which this version of Pulso does not know"))
-                .with_hint("The version that applied it can undo it."));
+            return Err(Error::failed(format!(
+                "pack {name} has step V{version}, which this version of Pulso does not know"
+            ))
+            .with_hint("The version that applied it can undo it."));
         }
-        let applied = state.steps.into_iter().filter(|view| {
+        let applied = state.steps.iter().filter(|view| {
             // Recorded in the log though its index is to be made anew: there is something to drop.
             view.applied() || logged.contains_key(&(pack.name.to_owned(), view.name.clone()))
         });
-        let steps: Vec<Step> = applied.filter_map(|view| view.step).filter(|step| step.version > to).rev().collect();
+        let steps: Vec<Step> =
+            applied.filter_map(|view| view.step().cloned()).filter(|step| step.version > to).rev().collect();
         let contract = pack.name == UNDER_CONTRACT && !steps.is_empty() && contract::exists(client).await?;
         Ok(Self { pack, steps, contract })
     }
@@ -84,9 +87,8 @@ impl Plan {
         }
         let there: bool = runner.client.query_one("select to_regclass($1) is not null", &[&table]).await?.get(0);
         if there {
-            let sql = format!(
-                "do $$ begin if not exists (select from {table}) then drop table {table}; end if; end $$"
-            );
+            let sql =
+                format!("do $$ begin if not exists (select from {table}) then drop table {table}; end if; end $$");
             runner.client.batch_execute(&sql).await?;
         }
         Ok(())

@@ -21,7 +21,8 @@ pub async fn differences(client: &Client) -> Result<Vec<Difference>> {
         let history = inspect::history(client, pack).await?;
         let last = history.keys().max().copied().unwrap_or(0);
         let steps = pack.steps();
-        let mut differs = |step: String, difference: String| found.push(Difference { pack: pack.name, step, difference });
+        let mut differs =
+            |step: String, difference: String| found.push(Difference { pack: pack.name, step, difference });
         for (version, (name, ..)) in &history {
             if !steps.iter().any(|step| !step.online() && step.version == *version) {
                 differs(format!("V{version}__{name}"), "this version of Pulso does not know it".to_owned());
@@ -32,9 +33,14 @@ pub async fn differences(client: &Client) -> Result<Vec<Difference>> {
             match &step.kind {
                 Kind::Transaction => match history.get(&step.version) {
                     Some((name, _, applied)) if *applied != checksum || !step.name.ends_with(name.as_str()) => {
-                        differs(step.name.clone(), format!("applied with another text: {name}, checksum {applied}, here {checksum}"));
+                        differs(
+                            step.name.clone(),
+                            format!("applied with another text: {name}, checksum {applied}, here {checksum}"),
+                        );
                     }
-                    None if step.version < last => differs(step.name.clone(), "left out, though later ones are applied".to_owned()),
+                    None if step.version < last => {
+                        differs(step.name.clone(), "left out, though later ones are applied".to_owned())
+                    }
                     _ => (),
                 },
                 Kind::Online(statements) => {
@@ -46,7 +52,10 @@ pub async fn differences(client: &Client) -> Result<Vec<Difference>> {
                         let Statement::Index { name, .. } = statement else { continue };
                         match statement.standing(client, false).await? {
                             Standing::ToDo => differs(step.name.clone(), format!("index {name} was dropped since")),
-                            Standing::Leftover => differs(step.name.clone(), format!("index {name} is invalid; `pulso migrate up` makes it anew")),
+                            Standing::Leftover => differs(
+                                step.name.clone(),
+                                format!("index {name} is invalid; `pulso migrate up` makes it anew"),
+                            ),
                             Standing::Done | Standing::Moot(_) => (),
                         }
                     }

@@ -83,7 +83,9 @@ impl Session {
     /// One call; `None` when a person has stopped it.
     async fn call(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, tokio_postgres::Error> {
         match self.watch.see(self.worker.query_one(sql, params), Some(FILLING)).await {
-            Err(error) if self.watch.cancel.is_cancelled() && error.code() == Some(&SqlState::QUERY_CANCELED) => Ok(None),
+            Err(error) if self.watch.cancel.is_cancelled() && error.code() == Some(&SqlState::QUERY_CANCELED) => {
+                Ok(None)
+            }
             other => other.map(Some),
         }
     }

@@ -48,7 +48,14 @@ fn run(db: &Db, section: &str) {
         for line in text.lines() {
             let output = Command::new("sh")
                 .args(["-c", line])
-                .env("PATH", format!("{}:{}", std::path::Path::new(env!("CARGO_BIN_EXE_pulso")).parent().unwrap().display(), std::env::var("PATH").unwrap()))
+                .env(
+                    "PATH",
+                    format!(
+                        "{}:{}",
+                        std::path::Path::new(env!("CARGO_BIN_EXE_pulso")).parent().unwrap().display(),
+                        std::env::var("PATH").unwrap()
+                    ),
+                )
                 .env("DATABASE_URL", db.url())
                 .stdin(Stdio::null())
                 .output()
@@ -81,12 +88,16 @@ async fn a_point_of_sale_with_tables_of_its_own() {
     run(&db, section("A point of sale"));
     let recount: (i64, rust_decimal::Decimal) = {
         let row = client
-            .query_one("select count(*), sum((totals ->> 'total_usd')::numeric) from sales where status = 'completed'", &[])
+            .query_one(
+                "select count(*), sum((totals ->> 'total_usd')::numeric) from sales where status = 'completed'",
+                &[],
+            )
             .await
             .unwrap();
         (row.get(0), row.get(1))
     };
-    let row = client.query_one("select sum(sales_count)::bigint, sum(total_usd) from mv_sales_daily", &[]).await.unwrap();
+    let row =
+        client.query_one("select sum(sales_count)::bigint, sum(total_usd) from mv_sales_daily", &[]).await.unwrap();
     assert_eq!((row.get::<_, i64>(0), row.get::<_, rust_decimal::Decimal>(1)), recount);
     assert_eq!(one::<i64>(&client, "select sum(pulso.verify(name))::bigint from pulso.rollups").await, 0);
     // The old application sells as before; its sale is dated by the shop's clock and has its gross.
@@ -114,7 +125,10 @@ async fn orders_and_their_items() {
         let row = client.query_one("select count(*), sum(total) from orders where status = 'paid'", &[]).await.unwrap();
         (row.get(0), row.get(1))
     };
-    let row = client.query_one("select sum(orders)::bigint, sum(total) from analytics.orders_daily where status = 'paid'", &[]).await.unwrap();
+    let row = client
+        .query_one("select sum(orders)::bigint, sum(total) from analytics.orders_daily where status = 'paid'", &[])
+        .await
+        .unwrap();
     assert_eq!((row.get::<_, i64>(0), row.get::<_, rust_decimal::Decimal>(1)), day);
     client.batch_execute("update orders set status = 'cancelled' where id = 1").await.unwrap();
     let left: i64 = one(&client, "select sum(units)::bigint from analytics.item_sales_daily").await;

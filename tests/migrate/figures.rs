@@ -86,12 +86,18 @@ impl Chain {
             revenue: [row.get(3), row.get(4)],
         });
         let products = client
-            .query("select id, store_id, is_active, current_stock, low_stock_threshold, cost_bs, cost_usd from products", &[])
+            .query(
+                "select id, store_id, is_active, current_stock, low_stock_threshold, cost_bs, cost_usd from products",
+                &[],
+            )
             .await
             .unwrap();
         let products = products.iter().map(|row| {
             let cost = [row.get(5), row.get(6)];
-            (row.get(0), Product { store: row.get(1), active: row.get(2), stock: row.get(3), threshold: row.get(4), cost })
+            (
+                row.get(0),
+                Product { store: row.get(1), active: row.get(2), stock: row.get(3), threshold: row.get(4), cost },
+            )
         });
         Self { sales: sales.collect(), lines: lines.collect(), products: products.collect() }
     }
@@ -185,11 +191,21 @@ async fn daily(client: &Client, chain: &Chain) {
             .into_iter()
             .map(|(method, figures)| {
                 let number = |name: &str| figures[name].to_string().parse::<Decimal>().unwrap();
-                (method, (number("count").to_i64().unwrap(), number("amount_bs").round_dp(6), number("amount_usd").round_dp(6)))
+                (
+                    method,
+                    (
+                        number("count").to_i64().unwrap(),
+                        number("amount_bs").round_dp(6),
+                        number("amount_usd").round_dp(6),
+                    ),
+                )
             })
             .collect();
-        let expected: BTreeMap<_, _> =
-            day.methods.iter().map(|(name, (n, bs, usd))| (name.clone(), (*n, bs.round_dp(6), usd.round_dp(6)))).collect();
+        let expected: BTreeMap<_, _> = day
+            .methods
+            .iter()
+            .map(|(name, (n, bs, usd))| (name.clone(), (*n, bs.round_dp(6), usd.round_dp(6))))
+            .collect();
         assert_eq!(methods, expected);
     }
 }
@@ -203,11 +219,20 @@ async fn top_products(client: &Client, chain: &Chain) {
         one.2 += line.revenue[1];
         one.3.insert(line.sale);
     }
-    let rows = client.query("select store_id, product_id, total_qty_sold, revenue_bs, revenue_usd, times_sold from mv_top_products_30d", &[]).await.unwrap();
+    let rows = client
+        .query(
+            "select store_id, product_id, total_qty_sold, revenue_bs, revenue_usd, times_sold from mv_top_products_30d",
+            &[],
+        )
+        .await
+        .unwrap();
     assert!(rows.len() == top.len() && rows.len() > 20, "{} of {}", rows.len(), top.len());
     for row in rows {
         let one = &top[&(row.get(0), row.get(1))];
-        assert_eq!((row.get::<_, Decimal>(2), row.get::<_, Decimal>(3), row.get::<_, Decimal>(4)), (one.0, one.1, one.2));
+        assert_eq!(
+            (row.get::<_, Decimal>(2), row.get::<_, Decimal>(3), row.get::<_, Decimal>(4)),
+            (one.0, one.1, one.2)
+        );
         assert_eq!(row.get::<_, i64>(5), one.3.len() as i64);
     }
 }
@@ -216,7 +241,8 @@ async fn inventory(client: &Client, chain: &Chain) {
     let rows = client.query("select store_id, total_products, low_stock_count, out_of_stock_count, total_stock_value_bs, total_stock_value_usd from mv_inventory_metrics", &[]).await.unwrap();
     assert_eq!(rows.len(), 2);
     for row in rows {
-        let of: Vec<&Product> = chain.products.values().filter(|p| p.active && p.store == row.get::<_, Uuid>(0)).collect();
+        let of: Vec<&Product> =
+            chain.products.values().filter(|p| p.active && p.store == row.get::<_, Uuid>(0)).collect();
         let count = |which: &dyn Fn(&Product) -> bool| of.iter().filter(|product| which(product)).count() as i64;
         let low = count(&|p| p.threshold > Decimal::ZERO && p.stock <= p.threshold);
         assert_eq!((row.get(1), row.get(2), row.get(3)), (of.len() as i64, low, count(&|p| p.stock <= Decimal::ZERO)));
@@ -237,7 +263,10 @@ async fn classes(client: &Client, chain: &Chain) {
         one.0[((sale.ago - 1) / 7) as usize] += line.qty;
         one.1 += line.revenue[1];
     }
-    let rows = client.query("select store_id, product_id, abc, xyz, revenue_usd, variation from analytics.product_abc_xyz", &[]).await.unwrap();
+    let rows = client
+        .query("select store_id, product_id, abc, xyz, revenue_usd, variation from analytics.product_abc_xyz", &[])
+        .await
+        .unwrap();
     assert_eq!(rows.len(), weekly.len());
     let mut seen = BTreeSet::new();
     for row in rows {
@@ -256,7 +285,13 @@ async fn classes(client: &Client, chain: &Chain) {
         let mean = units.iter().sum::<f64>() / 13.0;
         let deviation = (units.iter().map(|u| (u - mean).powi(2)).sum::<f64>() / 13.0).sqrt();
         let variation = deviation / mean;
-        let xyz = if variation <= 0.5 { "X" } else if variation <= 1.0 { "Y" } else { "Z" };
+        let xyz = if variation <= 0.5 {
+            "X"
+        } else if variation <= 1.0 {
+            "Y"
+        } else {
+            "Z"
+        };
         let found: (&str, &str) = (row.get(2), row.get(3));
         assert_eq!(found, (abc, xyz), "{weeks:?} {revenue} of {all}, {above} above");
         assert_eq!(row.get::<_, Decimal>(4), *revenue);
@@ -312,11 +347,14 @@ async fn affinity(client: &Client, chain: &Chain) {
     assert!(rows.len() == both.len() && rows.len() > 50, "{} of {}", rows.len(), both.len());
     for row in rows {
         let (store, product, other): (Uuid, Uuid, Uuid) = (row.get(0), row.get(1), row.get(2));
-        let (n, a, b, all) = (both[&(store, product, other)], single[&(store, product)], single[&(store, other)], tickets[&store]);
+        let (n, a, b, all) =
+            (both[&(store, product, other)], single[&(store, product)], single[&(store, other)], tickets[&store]);
         assert_eq!((row.get(3), row.get(4), row.get(5), row.get(6)), (n, a, b, all));
         let [support, confidence, lift]: [Decimal; 3] = [row.get(7), row.get(8), row.get(9)];
         let [n, a, b, all] = [n, a, b, all].map(Decimal::from);
-        let near = |found: Decimal, expected: Decimal, digits: u32| assert!((found - expected).abs() <= Decimal::new(6, digits + 1), "{found} and {expected}");
+        let near = |found: Decimal, expected: Decimal, digits: u32| {
+            assert!((found - expected).abs() <= Decimal::new(6, digits + 1), "{found} and {expected}")
+        };
         near(support, n / all, 6);
         near(confidence, n / a, 6);
         near(lift, (n / a) / (b / all), 4);
@@ -367,7 +405,10 @@ async fn hours(client: &Client, chain: &Chain) {
         cell.1 += sale.gross[0] - sale.discount[0];
         cell.2 += sale.gross[1] - sale.discount[1];
     }
-    let rows = client.query("select store_id, weekday, hour, sales_count, net_bs, net_usd from analytics.sales_weekday_hour", &[]).await.unwrap();
+    let rows = client
+        .query("select store_id, weekday, hour, sales_count, net_bs, net_usd from analytics.sales_weekday_hour", &[])
+        .await
+        .unwrap();
     assert_eq!(rows.len(), 2 * 168);
     for row in rows {
         let cell = cells.remove(&(row.get(0), row.get(1), row.get(2))).unwrap_or_default();

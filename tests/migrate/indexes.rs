@@ -36,7 +36,10 @@ async fn a_runner_that_is_killed_leaves_nothing_that_the_next_does_not_mend() {
     let writer = db.connect().await;
     for number in 1..=3 {
         // The build waits for this writer, with its index there and not valid.
-        writer.batch_execute(&format!("begin; update sales set rate = rate + 1 where number = '{number}'")).await.unwrap();
+        writer
+            .batch_execute(&format!("begin; update sales set rate = rate + 1 where number = '{number}'"))
+            .await
+            .unwrap();
         let child = command(&db, &["up", "indexes"]).spawn().unwrap();
         until(&client, INVALID).await;
         kill(Pid::from_raw(child.id() as i32), Signal::SIGKILL).unwrap();
@@ -127,12 +130,34 @@ async fn the_shops_queries_use_them() {
         .unwrap();
     let store = "store_id = '00000000-0000-4000-8000-000000000001'";
     for (query, index) in [
-        (format!("select * from sales where {store} and status = 'completed' and sold_at > now() - interval '1 hour' order by sold_at desc limit 20"), "sales_store_sold_at_idx"),
-        (format!("select * from sales where {store} and status = 'completed' and business_date = current_date"), "sales_store_business_date_idx"),
-        (format!("select * from sales where {store} and customer_id = '00000000-0000-4000-8000-0000000000c1' order by sold_at desc limit 5"), "sales_store_customer_sold_at_idx"),
-        (format!("select * from events where {store} and type = 'type 3' order by created_at desc limit 5"), "events_store_type_created_at_idx"),
-        ("select * from sale_items where product_id = '00000000-0000-4000-8000-000000000105'".to_owned(), "sale_items_product_idx"),
-        ("select * from sale_items where sale_id = '00000000-0000-4000-8000-000000000105'".to_owned(), "sale_items_sale_line_key"),
+        (
+            format!(
+                "select * from sales where {store} and status = 'completed' and sold_at > now() - interval '1 hour' order by sold_at desc limit 20"
+            ),
+            "sales_store_sold_at_idx",
+        ),
+        (
+            format!("select * from sales where {store} and status = 'completed' and business_date = current_date"),
+            "sales_store_business_date_idx",
+        ),
+        (
+            format!(
+                "select * from sales where {store} and customer_id = '00000000-0000-4000-8000-0000000000c1' order by sold_at desc limit 5"
+            ),
+            "sales_store_customer_sold_at_idx",
+        ),
+        (
+            format!("select * from events where {store} and type = 'type 3' order by created_at desc limit 5"),
+            "events_store_type_created_at_idx",
+        ),
+        (
+            "select * from sale_items where product_id = '00000000-0000-4000-8000-000000000105'".to_owned(),
+            "sale_items_product_idx",
+        ),
+        (
+            "select * from sale_items where sale_id = '00000000-0000-4000-8000-000000000105'".to_owned(),
+            "sale_items_sale_line_key",
+        ),
         ("select count(*) from sales where sold_at > now() - interval '1 hour'".to_owned(), "sales_sold_at_brin"),
     ] {
         let rows = client.query(&format!("explain {query}"), &[]).await.unwrap();

@@ -74,7 +74,8 @@ async fn sell_and_migrate(days: u32, rate: f64) {
     assert!(samples > 50, "{samples} samples");
     assert!(waited < 1000 || pauses.explain(), "{statement} waited for {waited} ms");
     assert_eq!(shift.retries, 0, "transactions that had to be tried again");
-    let deadlocks: i64 = one(&client, "select deadlocks from pg_stat_database where datname = current_database()").await;
+    let deadlocks: i64 =
+        one(&client, "select deadlocks from pg_stat_database where datname = current_database()").await;
     assert_eq!(deadlocks, 0);
     client.batch_execute("select pulso.fold()").await.unwrap();
     let wrong: i64 = one(&client, "select sum(pulso.verify(name))::bigint from pulso.rollups").await;

@@ -23,7 +23,11 @@ async fn the_documents_role_migrates_verifies_and_undoes() {
     let blocks = blocks(DOC);
     let (mut superuser, mut run) = (Vec::new(), Vec::new());
     for (language, text) in &blocks {
-        if language == "sql" { superuser.push(text.replace("shop", &db.name)) } else { run.push(text.clone()) };
+        if language == "sql" {
+            superuser.push(text.replace("shop", &db.name))
+        } else {
+            run.push(text.clone())
+        };
     }
     for text in &superuser[..2] {
         psql(&db, text);
@@ -48,7 +52,10 @@ async fn the_documents_role_migrates_verifies_and_undoes() {
         let output = as_migrator(&db, &["migrate", "undo", pack]);
         assert!(output.status.success(), "{pack}: {}", stderr(&output));
     }
-    assert!(one::<bool>(&client, "select exists (select from pg_extension where extname = 'pulso')").await, "it is the superuser's");
+    assert!(
+        one::<bool>(&client, "select exists (select from pg_extension where extname = 'pulso')").await,
+        "it is the superuser's"
+    );
 
     // Without one of the grants, the list says which.
     client.batch_execute("revoke create on schema pulso from pulso_migrator").await.unwrap();

@@ -20,7 +20,8 @@ async fn shop() -> (Db, Client) {
 /// Rows as text, sorted.
 async fn rows(client: &Client, query: &str) -> Vec<String> {
     let rows = client.query(&format!("select t::text from ({query}) as t"), &[]).await;
-    let mut rows: Vec<String> = rows.unwrap_or_else(|error| panic!("{query}: {error:?}")).iter().map(|row| row.get(0)).collect();
+    let mut rows: Vec<String> =
+        rows.unwrap_or_else(|error| panic!("{query}: {error:?}")).iter().map(|row| row.get(0)).collect();
     rows.sort();
     rows
 }
@@ -33,9 +34,18 @@ async fn expect(client: &Client, query: &str, expected: &[&str]) {
 async fn columns_are_the_plans_and_in_reach_of_its_callers() {
     let (_db, client) = shop().await;
     for (name, columns) in [
-        ("mv_sales_daily", "store_id:uuid sale_date:date sales_count:bigint total_bs:numeric total_usd:numeric avg_ticket_bs:numeric avg_ticket_usd:numeric unique_customers:bigint by_payment_method:jsonb"),
-        ("mv_top_products_30d", "product_id:uuid product_name:text category:text store_id:uuid total_qty_sold:numeric revenue_bs:numeric revenue_usd:numeric times_sold:bigint"),
-        ("mv_inventory_metrics", "store_id:uuid total_products:bigint low_stock_count:bigint total_stock_value_bs:numeric total_stock_value_usd:numeric out_of_stock_count:bigint"),
+        (
+            "mv_sales_daily",
+            "store_id:uuid sale_date:date sales_count:bigint total_bs:numeric total_usd:numeric avg_ticket_bs:numeric avg_ticket_usd:numeric unique_customers:bigint by_payment_method:jsonb",
+        ),
+        (
+            "mv_top_products_30d",
+            "product_id:uuid product_name:text category:text store_id:uuid total_qty_sold:numeric revenue_bs:numeric revenue_usd:numeric times_sold:bigint",
+        ),
+        (
+            "mv_inventory_metrics",
+            "store_id:uuid total_products:bigint low_stock_count:bigint total_stock_value_bs:numeric total_stock_value_usd:numeric out_of_stock_count:bigint",
+        ),
     ] {
         for schema in ["public", "analytics"] {
             let found: String = client
@@ -49,7 +59,10 @@ async fn columns_are_the_plans_and_in_reach_of_its_callers() {
                 .get(0);
             assert_eq!(found, columns, "{schema}.{name}");
         }
-        assert_eq!(rows(&client, &format!("table {name}")).await, rows(&client, &format!("table analytics.{name}")).await);
+        assert_eq!(
+            rows(&client, &format!("table {name}")).await,
+            rows(&client, &format!("table analytics.{name}")).await
+        );
     }
     let without_key: Vec<String> = rows(
         &client,
@@ -164,13 +177,35 @@ async fn every_hour_of_the_week_is_there() {
 #[tokio::test]
 async fn refreshing_is_seen_and_shared() {
     let (db, client) = shop().await;
-    let ages: i64 = one(&client, "select count(*) from analytics.report_freshness where age < interval '1 minute' and as_of is not null").await;
+    let ages: i64 = one(
+        &client,
+        "select count(*) from analytics.report_freshness where age < interval '1 minute' and as_of is not null",
+    )
+    .await;
     assert_eq!(ages, 9);
-    let before: i64 = one(&client, "select total_products from mv_inventory_metrics where store_id = '00000000-0000-4000-8000-000000000001'").await;
+    let before: i64 = one(
+        &client,
+        "select total_products from mv_inventory_metrics where store_id = '00000000-0000-4000-8000-000000000001'",
+    )
+    .await;
     client.batch_execute("update products set is_active = false where name = 'H'").await.unwrap();
-    assert_eq!(one::<i64>(&client, "select total_products from mv_inventory_metrics where store_id = '00000000-0000-4000-8000-000000000001'").await, before);
+    assert_eq!(
+        one::<i64>(
+            &client,
+            "select total_products from mv_inventory_metrics where store_id = '00000000-0000-4000-8000-000000000001'"
+        )
+        .await,
+        before
+    );
     assert!(one::<bool>(&client, "select analytics.refresh_report('mv_inventory_metrics')").await);
-    assert_eq!(one::<i64>(&client, "select total_products from mv_inventory_metrics where store_id = '00000000-0000-4000-8000-000000000001'").await, before - 1);
+    assert_eq!(
+        one::<i64>(
+            &client,
+            "select total_products from mv_inventory_metrics where store_id = '00000000-0000-4000-8000-000000000001'"
+        )
+        .await,
+        before - 1
+    );
     let error = client.batch_execute("select analytics.refresh_report('nothing')").await.unwrap_err();
     assert_eq!(error.code().unwrap().code(), "42704");
 

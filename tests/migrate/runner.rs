@@ -25,7 +25,11 @@ async fn exit_codes_say_where_a_database_stands() {
     let refused = pulso(&bare, &["up"]);
     assert_eq!(refused.status.code(), Some(1));
     let said = stderr(&refused);
-    for missing in ["column sales.totals is missing", "column sale_items.qty is missing", "column products.category (for the pack reports) is missing"] {
+    for missing in [
+        "column sales.totals is missing",
+        "column sale_items.qty is missing",
+        "column products.category (for the pack reports) is missing",
+    ] {
         assert!(said.contains(missing), "{missing} is not in one list: {said}");
     }
     assert_same(&before, &schema(&bare).await, "after a refusal");
@@ -172,7 +176,11 @@ async fn rollups_of_a_populated_database_are_built_online() {
     stdout(&pulso(&db, &["up", "pos"]));
     client.batch_execute(SALES).await.unwrap();
     stdout(&pulso(&db, &["up"]));
-    let built: i64 = one(&client, "select count(*) from pulso.migration_log where step like 'build analytics.%' and outcome = 'done'").await;
+    let built: i64 = one(
+        &client,
+        "select count(*) from pulso.migration_log where step like 'build analytics.%' and outcome = 'done'",
+    )
+    .await;
     assert_eq!(built, 6);
     let live: i64 = one(&client, "select count(*) from pulso.rollups where live").await;
     assert_eq!(live, 6);
@@ -204,10 +212,18 @@ async fn a_database_of_the_first_version_becomes_as_a_new_one() {
     client.batch_execute("create schema pulso").await.unwrap();
     for (pack, step, sql) in [
         ("pos", "create_retail_tables", include_str!("../../migrations/pos/V1__create_retail_tables.sql")),
-        ("pos", "date_sales_by_the_shops_clock", include_str!("../../migrations/pos/V2__date_sales_by_the_shops_clock.sql")),
+        (
+            "pos",
+            "date_sales_by_the_shops_clock",
+            include_str!("../../migrations/pos/V2__date_sales_by_the_shops_clock.sql"),
+        ),
         ("core", "create_schemas", include_str!("../../migrations/core/V1__create_schemas.sql")),
         ("core", "install_engine", include_str!("../../migrations/core/V2__install_engine.sql")),
-        ("indexes", "index_sales_for_the_shops_queries", include_str!("../../migrations/indexes/V1__index_sales_for_the_shops_queries.sql")),
+        (
+            "indexes",
+            "index_sales_for_the_shops_queries",
+            include_str!("../../migrations/indexes/V1__index_sales_for_the_shops_queries.sql"),
+        ),
         ("rollups", "create_sales_rollups", include_str!("../../migrations/rollups/V1__create_sales_rollups.sql")),
     ] {
         client.batch_execute(sql).await.unwrap();
@@ -235,6 +251,18 @@ async fn a_database_of_the_first_version_becomes_as_a_new_one() {
         lines.join("\n")
     };
     assert_same(&lines(schema(&new).await), &lines(schema(&old).await), "after up from the first version");
+}
+
+#[tokio::test]
+async fn an_older_engine_is_updated() {
+    let db = Db::empty().await;
+    let client = db.connect().await;
+    client.batch_execute("create extension pulso version '0.1.0'").await.unwrap();
+    let plan = stdout(&pulso(&db, &["plan", "core"]));
+    assert!(plan.contains("pending  update the engine from 0.1.0 to "), "{plan}");
+    let up: Value = serde_json::from_str(&stdout(&pulso(&db, &["up", "--json"]))).unwrap();
+    assert!(up["applied_now"].as_array().unwrap().contains(&"core update the engine".into()), "{up}");
+    assert_eq!(pulso(&db, &["plan", "--exit-code"]).status.code(), Some(0));
 }
 
 async fn two_at_once() {

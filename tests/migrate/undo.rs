@@ -47,7 +47,8 @@ async fn every_pack_undone_is_as_if_it_had_never_been() {
             }
         }
     }
-    let log: i64 = one(&client, "select count(*) from pulso.migration_log where action = 'undo' and outcome = 'done'").await;
+    let log: i64 =
+        one(&client, "select count(*) from pulso.migration_log where action = 'undo' and outcome = 'done'").await;
     assert!(log > 50, "{log} entries");
 }
 
