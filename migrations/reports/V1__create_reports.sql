@@ -38,7 +38,7 @@ select d.store_id,
                 ) as m
        ), '{}') as by_payment_method
   from analytics.sales_daily d;
-comment on view analytics.mv_sales_daily is 'A shop''s business day, one row each. A plain view over rollups: fresh at commit, nothing to refresh.';
+comment on view analytics.mv_sales_daily is 'A shop''s business day, one row each. A plain view over the rollups: as fresh as they are, at commit with the extension; nothing to refresh.';
 comment on column analytics.mv_sales_daily.sales_count is 'Completed sales; returns and voids are not sales.';
 comment on column analytics.mv_sales_daily.total_bs is 'Collected: net plus tax, returns deducted.';
 comment on column analytics.mv_sales_daily.avg_ticket_bs is '(gross - discounts) / sales_count; NULL without sales.';
@@ -420,16 +420,36 @@ as $$
 declare
   name text;
 begin
+  -- Without the extension the rollups under the reports are materialized views too.
+  if to_regprocedure('pulso.plain_refresh()') is not null then
+    execute 'select pulso.plain_refresh()';
+  end if;
   for name in select f.report from analytics.report_refresh f order by f.report loop
     perform analytics.refresh_report(name);
   end loop;
 end
 $$;
 comment on function analytics.refresh_analytics_views() is
-  'Refreshes every report while readers go on. mv_sales_daily needs none: it is fresh at commit.';
+  'Refreshes every report while readers go on. With the extension mv_sales_daily needs none: it is fresh at commit.';
 
 -- Refreshing costs the server time: whoever may do it is told so.
 revoke execute on function analytics.refresh_report(text), analytics.refresh_analytics_views() from public;
+
+create function analytics.figures_as_of() returns timestamptz
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  as_of timestamptz := clock_timestamp();
+begin
+  if to_regprocedure('pulso.plain_as_of()') is not null then
+    execute 'select pulso.plain_as_of()' into as_of;
+  end if;
+  return as_of;
+end
+$$;
+comment on function analytics.figures_as_of() is
+  'What was committed at this moment is in the views of the contract: now with the extension, the last refresh without.';
 
 create view analytics.report_freshness as
 select f.report,
@@ -439,8 +459,9 @@ select f.report,
        f.refreshed_by
   from analytics.report_refresh f
  union all
-select 'mv_sales_daily', clock_timestamp(), interval '0', interval '0', null;
-comment on view analytics.report_freshness is 'How old each report is. One that was never filled has no as_of; mv_sales_daily is always fresh.';
+select 'mv_sales_daily', n.as_of, greatest(clock_timestamp() - n.as_of, interval '0'), null, null
+  from (select analytics.figures_as_of() as as_of offset 0) as n;
+comment on view analytics.report_freshness is 'How old each report is. One that was never filled has no as_of; with the extension mv_sales_daily is always fresh.';
 comment on column analytics.report_freshness.as_of is 'What was committed at this moment is in the report.';
 comment on column analytics.report_freshness.took is 'How long the last refresh took.';
 

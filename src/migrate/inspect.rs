@@ -4,6 +4,7 @@ use super::log::{self, Entry};
 use super::online::{self, Standing, Statement};
 use super::packs::{Kind, PACKS, Pack, Step, UNDER_CONTRACT, header};
 use super::report::{PackState, Run, State, StepState, StepView, TableRows};
+use super::tier::{Tier, Wish};
 use super::{contract, preflight, run};
 use crate::error::Result;
 use std::collections::HashMap;
@@ -23,13 +24,14 @@ pub async fn history(client: &Client, pack: &Pack) -> Result<History> {
 }
 
 /// The whole database, or the packs that are named.
-pub async fn whole(client: &Client, only: &[String]) -> Result<State> {
+pub async fn whole(client: &Client, only: &[String], wish: Wish) -> Result<State> {
+    let tier = wish.tier(client).await?;
     let logged = log::applied(client).await?;
     let rows = table_rows(client).await?;
     let mut packs: Vec<PackState> = Vec::with_capacity(PACKS.len());
     let mut makes_tables = false;
     for pack in PACKS {
-        let mut state = steps(client, pack, &logged, makes_tables).await?;
+        let mut state = steps(client, pack, &logged, makes_tables, tier).await?;
         for view in &mut state.steps {
             view.tables = view.step().map_or_else(Vec::new, |step| {
                 let named = run::tables_in(&step.sql).into_iter();
@@ -53,6 +55,7 @@ pub async fn whole(client: &Client, only: &[String]) -> Result<State> {
         packs.push(state);
     }
     let mut state = State {
+        tier,
         packs,
         contract: contract::pending(client).await?,
         blocked: Vec::new(),
@@ -70,6 +73,7 @@ pub async fn steps(
     pack: &Pack,
     logged: &HashMap<(String, String), Entry>,
     makes_tables: bool,
+    tier: Tier,
 ) -> Result<PackState> {
     let history = history(client, pack).await?;
     let all = pack.steps();
@@ -87,7 +91,9 @@ pub async fn steps(
             },
             Kind::Online(statements) => {
                 let prepares = prepares(pack, &step);
-                if prepares && history.contains_key(&step.version) && entry.is_none() {
+                if tier == Tier::Plain && pack.name == UNDER_CONTRACT {
+                    StepState::Skipped { reason: "tier plain has no triggers that would need it".to_owned() }
+                } else if prepares && history.contains_key(&step.version) && entry.is_none() {
                     StepState::Skipped { reason: format!("V{} is applied already, which it prepares", step.version) }
                 } else {
                     online_state(client, statements, entry, prepares, makes_tables).await?
@@ -96,7 +102,7 @@ pub async fn steps(
         };
         views.push(StepView {
             name: step.name.clone(),
-            locks: locks(pack, &step, views.last()),
+            locks: locks(pack, &step, views.last(), tier),
             undo: header(&step.sql, "Undo:").unwrap_or_default(),
             online: step.online(),
             tables: Vec::new(),
@@ -108,8 +114,11 @@ pub async fn steps(
 }
 
 /// What a step locks as it is run here: a migration's own text speaks of itself alone.
-fn locks(pack: &Pack, step: &Step, before: Option<&StepView>) -> String {
+fn locks(pack: &Pack, step: &Step, before: Option<&StepView>, tier: Tier) -> String {
     let prepared = before.filter(|view| !matches!(view.state, StepState::Skipped { .. })).and_then(StepView::step);
+    if tier == Tier::Plain && pack.name == UNDER_CONTRACT {
+        return "AccessShare on its tables while materialized views are filled from them: nobody waits".to_owned();
+    }
     if online::without_data(&step.sql).is_some() {
         return "ShareRowExclusive on its tables (writers wait) for milliseconds; where they have rows, its rollups are filled afterwards, while everybody goes on".to_owned();
     }

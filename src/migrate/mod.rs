@@ -13,6 +13,7 @@ mod packs;
 mod preflight;
 mod report;
 mod run;
+mod tier;
 mod undo;
 mod verify;
 
@@ -24,6 +25,8 @@ use report::State;
 use run::{Runner, Stop};
 use std::collections::HashMap;
 use std::process::ExitCode;
+pub use tier::Tier;
+use tier::Wish;
 use tokio_postgres::Client;
 
 /// Exit code of `plan` and `status` with `--exit-code` when steps are pending.
@@ -73,12 +76,28 @@ pub struct OutputArgs {
 }
 
 #[derive(Debug, Clone, clap::Args)]
+pub struct TierArgs {
+    /// Who computes [default: the extension where its files are on the server, else plain]
+    #[arg(long, value_enum)]
+    tier: Option<Tier>,
+}
+
+impl TierArgs {
+    /// A server of Pulso's own is to have the extension: there, to miss it is a mistake of the set-up.
+    fn wish(&self, server: &Server) -> Wish {
+        Wish { asked: self.tier, lower: server.cluster().is_none() }
+    }
+}
+
+#[derive(Debug, Clone, clap::Args)]
 pub struct LookArgs {
     /// Packs to look at [default: all]
     packs: Vec<String>,
     /// Say by the exit code whether steps are pending (4) or something stands in the way (1)
     #[arg(long)]
     exit_code: bool,
+    #[command(flatten)]
+    tier: TierArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -90,6 +109,8 @@ pub struct UpArgs {
     /// Print the SQL that would be run; change nothing
     #[arg(long)]
     dry_run: bool,
+    #[command(flatten)]
+    tier: TierArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -114,16 +135,17 @@ pub struct UndoArgs {
 pub async fn run(server: &Server, command: Command) -> Result<ExitCode> {
     let mut client = server.connect().await?;
     match command {
-        Command::Plan(args) | Command::Status(args) => look(&client, args).await,
+        Command::Plan(args) | Command::Status(args) => look(&client, server, args).await,
         Command::Verify(output) => report_differences(&client, output.json).await,
         Command::Up(args) => {
             known(&args.packs)?;
+            let wish = args.tier.wish(server);
             if args.dry_run {
-                return dry_run(&client, &args).await;
+                return dry_run(&client, &args, wish).await;
             }
             let watcher = server.connect().await?;
             let mut runner = Runner::seen(&mut client, watcher, interrupt::token(), !args.output.json).await?;
-            let outcome = apply(&mut runner, &args.packs).await;
+            let outcome = apply(&mut runner, &args.packs, wish).await;
             let done = std::mem::take(&mut runner.done);
             match outcome {
                 Err(Stop::Interrupted) => {
@@ -133,7 +155,7 @@ pub async fn run(server: &Server, command: Command) -> Result<ExitCode> {
                 Err(stop) => return Err(stop.into()),
                 Ok(()) => (),
             }
-            let mut state = inspect::whole(&client, &args.packs).await?;
+            let mut state = inspect::whole(&client, &args.packs, wish).await?;
             state.applied_now = Some(done);
             print(&state, args.output.json)?;
             Ok(ExitCode::SUCCESS)
@@ -154,9 +176,9 @@ fn known(packs: &[String]) -> Result<()> {
     packs.iter().try_for_each(|name| undo::find(name).map(drop))
 }
 
-async fn look(client: &Client, args: LookArgs) -> Result<ExitCode> {
+async fn look(client: &Client, server: &Server, args: LookArgs) -> Result<ExitCode> {
     known(&args.packs)?;
-    let state = inspect::whole(client, &args.packs).await?;
+    let state = inspect::whole(client, &args.packs, args.tier.wish(server)).await?;
     print(&state, args.output.json)?;
     Ok(match () {
         () if !args.exit_code => ExitCode::SUCCESS,
@@ -166,8 +188,8 @@ async fn look(client: &Client, args: LookArgs) -> Result<ExitCode> {
     })
 }
 
-async fn dry_run(client: &Client, args: &UpArgs) -> Result<ExitCode> {
-    let state = inspect::whole(client, &args.packs).await?;
+async fn dry_run(client: &Client, args: &UpArgs, wish: Wish) -> Result<ExitCode> {
+    let state = inspect::whole(client, &args.packs, wish).await?;
     if args.output.json {
         println!(
             "{}",
@@ -229,12 +251,19 @@ pub async fn up(client: &mut Client) -> Result<Vec<String>> {
     up_only(client, &[]).await
 }
 
+/// The same on a tier that the database does not have yet.
+pub async fn up_on(client: &mut Client, tier: Tier) -> Result<Vec<String>> {
+    let mut runner = Runner::silent(client).await?;
+    apply(&mut runner, &[], Wish { asked: Some(tier), lower: false }).await?;
+    Ok(runner.done)
+}
+
 /// The same for some packs; those that they need must be applied or among them.
 pub async fn up_only(client: &mut Client, packs: &[&str]) -> Result<Vec<String>> {
     let packs: Vec<String> = packs.iter().map(|name| (*name).to_owned()).collect();
     known(&packs)?;
     let mut runner = Runner::silent(client).await?;
-    apply(&mut runner, &packs).await?;
+    apply(&mut runner, &packs, Wish::default()).await?;
     Ok(runner.done)
 }
 
@@ -245,9 +274,9 @@ pub async fn undo(client: &mut Client, pack: &str, to: i32, drop_data: bool) -> 
     Ok(runner.done)
 }
 
-async fn apply(runner: &mut Runner<'_>, packs: &[String]) -> Result<(), Stop> {
+async fn apply(runner: &mut Runner<'_>, packs: &[String], wish: Wish) -> Result<(), Stop> {
     runner.open().await?;
-    let outcome = apply_locked(runner, packs).await;
+    let outcome = apply_locked(runner, packs, wish).await;
     runner.close().await;
     outcome
 }
@@ -262,8 +291,9 @@ async fn undo_locked(runner: &mut Runner<'_>, pack: &str, to: i32, drop_data: bo
     outcome
 }
 
-async fn apply_locked(runner: &mut Runner<'_>, packs: &[String]) -> Result<(), Stop> {
-    let before = inspect::whole(runner.client, packs).await?;
+async fn apply_locked(runner: &mut Runner<'_>, packs: &[String], wish: Wish) -> Result<(), Stop> {
+    let before = inspect::whole(runner.client, packs, wish).await?;
+    runner.tier = before.tier;
     before.refuse_if_blocked()?;
     if before.pending().is_empty() {
         return Ok(());
@@ -275,7 +305,7 @@ async fn apply_locked(runner: &mut Runner<'_>, packs: &[String]) -> Result<(), S
         }
         // Looked at anew: the packs before have made the tables that this one needs.
         let logged = log::applied(runner.client).await?;
-        let now = inspect::steps(runner.client, pack, &logged, false).await?;
+        let now = inspect::steps(runner.client, pack, &logged, false, before.tier).await?;
         for view in now.steps.iter().filter(|view| view.pending()) {
             if let Some(step) = view.step() {
                 runner.step(pack, step, inspect::prepares(pack, step)).await?;
@@ -303,8 +333,9 @@ async fn apply_locked(runner: &mut Runner<'_>, packs: &[String]) -> Result<(), S
 pub async fn pending(client: &Client) -> Result<Vec<String>> {
     let mut pending = Vec::new();
     let none = HashMap::new();
+    let tier = Wish::default().tier(client).await?;
     for pack in PACKS.iter().filter(|pack| pack.name != "reports") {
-        let state = inspect::steps(client, pack, &none, false).await?;
+        let state = inspect::steps(client, pack, &none, false, tier).await?;
         if pack.name == "pos" && preflight::own_tables(client, &state).await?.is_some() {
             continue;
         }

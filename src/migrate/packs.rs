@@ -103,6 +103,11 @@ impl Pack {
 }
 
 impl Step {
+    /// On the tier plain something else is installed.
+    pub fn installs_engine(&self) -> bool {
+        self.pack == "core" && self.sql.contains("create extension")
+    }
+
     pub fn online(&self) -> bool {
         matches!(self.kind, Kind::Online(_))
     }

@@ -2,6 +2,7 @@
 
 use super::packs::PACKS;
 use super::report::{PackState, State, StepView};
+use super::tier::Tier;
 use crate::error::Result;
 use tokio_postgres::Client;
 
@@ -27,9 +28,14 @@ pub async fn look(client: &Client, state: &mut State) -> Result<()> {
     if asked.is_empty() {
         return Ok(());
     }
-    for row in client.query(CATALOG, &[&asked]).await? {
+    for row in client.query(CATALOG, &[&asked, &(state.tier == Tier::Extension)]).await? {
         let what: String = row.try_get(1)?;
         if row.try_get(0)? { &mut state.blocked } else { &mut state.doubts }.push(what);
+    }
+    if state.tier == Tier::Plain && asked.contains(&"core") {
+        state.doubts.push(
+            "tier plain: figures are as of the last refresh, about a minute ago; with the extension they are fresh at commit".to_owned(),
+        );
     }
     if !own {
         return Ok(());

@@ -1,5 +1,5 @@
 -- What stands in the way (blocks) or is worth a look, of what can be told from the catalogs alone.
--- $1: the packs that are asked for.
+-- $1: the packs that are asked for; $2: whether they are for the tier extension.
 with found (blocks, what) as (
   select true, format('PostgreSQL 15 or newer is needed; this server is %s', current_setting('server_version'))
    where current_setting('server_version_num')::int < 150000
@@ -7,12 +7,14 @@ with found (blocks, what) as (
   select true, 'this server is a standby: migrate the primary'
    where pg_is_in_recovery()
   union all
-  select true, 'the extension pulso is not installed on this server: run `make setup` there, or copy its three files'
-   where $1::text[] && array['core', 'rollups']
+  select true, 'the extension pulso is not installed on this server: run `make setup` there, or copy its three files (or take --tier plain)'
+   where $2::boolean
+     and $1::text[] && array['core', 'rollups']
      and not exists (select from pg_available_extensions a where a.name = 'pulso')
   union all
-  select true, format('role %I may not create the extension pulso: a superuser runs, once in this database: create extension pulso', current_user)
-   where 'core' = any ($1)
+  select true, format('role %I may not create the extension pulso: a superuser runs, once in this database: create extension pulso (or take --tier plain)', current_user)
+   where $2
+     and 'core' = any ($1)
      and not exists (select from pg_extension e where e.extname = 'pulso')
      and exists (select from pg_available_extensions a where a.name = 'pulso')
      and not (select r.rolsuper from pg_roles r where r.rolname = current_user)
@@ -50,12 +52,14 @@ with found (blocks, what) as (
            case when c.relkind <> 'r' then 'partitioned, foreign or a view' when c.relpersistence <> 'p' then 'unlogged'
                 when c.relhassubclass then 'inherited from' else 'under row security' end)
     from pg_class c
-   where 'rollups' = any ($1)
+   where $2
+     and 'rollups' = any ($1)
      and c.oid in (to_regclass('public.sales'), to_regclass('public.sale_items'))
      and (c.relkind <> 'r' or c.relpersistence <> 'p' or c.relhassubclass or c.relrowsecurity)
   union all
   select true, 'a validated foreign key from sale_items (sale_id) to sales is missing'
-   where 'rollups' = any ($1)
+   where $2
+     and 'rollups' = any ($1)
      and to_regclass('public.sale_items') is not null
      and to_regclass('public.sales') is not null
      and not exists (
@@ -92,7 +96,8 @@ with found (blocks, what) as (
    where p.puballtables
   union all
   select false, 'pulso is not in shared_preload_libraries: `pulso serve` has to run, or nobody folds and reads grow slower'
-   where 'rollups' = any ($1)
+   where $2
+     and 'rollups' = any ($1)
      and case
            when pg_has_role('pg_read_all_settings', 'usage')
              then position('pulso' in coalesce(current_setting('shared_preload_libraries', true), '')) = 0

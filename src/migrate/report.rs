@@ -1,6 +1,7 @@
 //! What `plan`, `up`, `undo` and `status` print.
 
 use super::packs::{Kind, PACKS, Step, UNDER_CONTRACT};
+use super::tier::{PLAIN_ENGINE, Tier};
 use crate::error::{Error, Result};
 use indicatif::HumanCount;
 use serde::Serialize;
@@ -109,6 +110,7 @@ impl PackState {
 /// Where a database stands.
 #[derive(Debug, Serialize)]
 pub struct State {
+    pub tier: Tier,
     pub packs: Vec<PackState>,
     /// Contract files to be applied.
     pub contract: Vec<String>,
@@ -182,6 +184,9 @@ impl State {
                         script +=
                             &format!("-- where there are rows: with_data => false, then pulso.build\n{}\n", step.sql);
                     }
+                    Run::File(step) if self.tier == Tier::Plain && step.installs_engine() => {
+                        script += &format!("begin;\n{}\ncommit;\n\n", PLAIN_ENGINE.trim_end());
+                    }
                     Run::File(step) => script += &format!("begin;\n{}\ncommit;\n\n", step.sql.trim_end()),
                     Run::Build(name) => script += &format!("select pulso.build('{name}');\n\n"),
                     Run::Update => script += "alter extension pulso update;\n\n",
@@ -198,6 +203,7 @@ impl State {
 
 impl fmt::Display for State {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        writeln!(f, "tier {}", self.tier)?;
         for pack in self.packs.iter().filter(|pack| self.wants(pack.name)) {
             writeln!(f, "{} — {}", pack.name, pack.purpose)?;
             if let Some(reason) = &pack.skipped {

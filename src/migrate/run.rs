@@ -1,6 +1,7 @@
 //! Runs steps: one runner at a time, patient with locks, noted in the log, stopped by Ctrl-C at any moment.
 
 use super::packs::{Kind, Pack, Step};
+use super::tier::{PLAIN_ENGINE, Tier};
 use super::{log, online};
 use crate::error::{Error, Result};
 use crate::watch::Watch;
@@ -83,6 +84,7 @@ pub struct Runner<'a> {
     pub watch: Watch,
     /// What is being done goes to the terminal.
     talks: bool,
+    pub tier: Tier,
     pub done: Vec<String>,
 }
 
@@ -90,14 +92,14 @@ impl<'a> Runner<'a> {
     /// For other code: says nothing, and is not interrupted.
     pub async fn silent(client: &'a mut Client) -> Result<Self> {
         let watch = Watch::new(client, None, ProgressBar::hidden(), CancellationToken::new()).await?;
-        Ok(Self { client, watch, talks: false, done: Vec::new() })
+        Ok(Self { client, watch, talks: false, tier: Tier::Extension, done: Vec::new() })
     }
 
     /// For the terminal; `watcher` is a second connection.
     pub async fn seen(client: &'a mut Client, watcher: Client, cancel: CancellationToken, talks: bool) -> Result<Self> {
         let bar = if talks { ProgressBar::new(0) } else { ProgressBar::hidden() };
         let watch = Watch::new(client, Some(watcher), bar, cancel).await?;
-        Ok(Self { client, watch, talks, done: Vec::new() })
+        Ok(Self { client, watch, talks, tier: Tier::Extension, done: Vec::new() })
     }
 
     pub fn say(&self, sentence: &str) {
@@ -217,7 +219,10 @@ impl<'a> Runner<'a> {
         let mut tries = 0;
         loop {
             let outcome = match online::without_data(&step.sql) {
-                Some(sql) if self.populated(&step.sql).await? => self.without_data(pack, step, &sql).await,
+                _ if self.tier == Tier::Plain && step.installs_engine() => self.instead(pack, step, PLAIN_ENGINE).await,
+                Some(sql) if self.tier == Tier::Extension && self.populated(&step.sql).await? => {
+                    self.instead(pack, step, &sql).await
+                }
                 _ => self.by_refinery(pack, step).await,
             };
             match outcome {
@@ -242,9 +247,9 @@ impl<'a> Runner<'a> {
         outcome.map(drop).map_err(|error| self.stopped(refinery_stop(pack, &error)))
     }
 
-    /// The migration as it is, but that its rollups are left to be filled while everybody goes on; in refinery's table it
-    /// is the same.
-    async fn without_data(&mut self, pack: &Pack, step: &Step, sql: &str) -> Result<(), Stop> {
+    /// Another text for the migration: its rollups left to be filled while everybody goes on, or the engine of the tier
+    /// plain. In refinery's table it is the same.
+    async fn instead(&mut self, pack: &Pack, step: &Step, sql: &str) -> Result<(), Stop> {
         let table = pack.history_table();
         // Makes the table, and refuses a history that is not this version's.
         self.by_refinery(pack, &Step { version: step.version - 1, ..step.clone() }).await?;

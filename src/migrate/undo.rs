@@ -2,6 +2,7 @@
 
 use super::packs::{PACKS, Pack, Step, UNDER_CONTRACT, UNDO_CONTRACT};
 use super::run::{Runner, SETTINGS, Stop};
+use super::tier::Wish;
 use super::{contract, inspect, log};
 use crate::error::{Error, Result};
 use std::time::Instant;
@@ -21,14 +22,15 @@ impl Plan {
     /// The applied steps above `to`; refused while another pack rests on them.
     pub async fn make(client: &Client, name: &str, to: i32) -> Result<Self> {
         let pack = find(name)?;
+        let tier = Wish::default().tier(client).await?;
         let logged = log::applied(client).await?;
         for other in PACKS.iter().filter(|other| other.needs.contains(&pack.name)) {
-            if inspect::steps(client, other, &logged, false).await?.steps.iter().any(|step| step.applied()) {
+            if inspect::steps(client, other, &logged, false, tier).await?.steps.iter().any(|step| step.applied()) {
                 return Err(Error::failed(format!("pack {} rests on pack {name}", other.name))
                     .with_hint(format!("First: pulso migrate undo {}", other.name)));
             }
         }
-        let state = inspect::steps(client, pack, &logged, false).await?;
+        let state = inspect::steps(client, pack, &logged, false, tier).await?;
         let history = inspect::history(client, pack).await?;
         let known: Vec<i32> = state.steps.iter().filter_map(|view| Some(view.step()?.version)).collect();
         if let Some(version) = history.keys().find(|version| !known.contains(version)) {

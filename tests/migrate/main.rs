@@ -12,6 +12,7 @@ mod load;
 mod privileges;
 mod reports;
 mod runner;
+mod tiers;
 mod undo;
 
 use common::{Db, cluster};

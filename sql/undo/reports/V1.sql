@@ -15,6 +15,7 @@ end
 $$;
 
 drop view analytics.report_freshness;
+drop function analytics.figures_as_of();
 drop function analytics.refresh_analytics_views();
 drop function analytics.refresh_report(text);
 drop materialized view analytics.sales_weekday_hour, analytics.customer_rfm, analytics.basket_affinity, analytics.sell_through,
