@@ -300,6 +300,36 @@ async fn two_runners_at_once_fifty_times() {
     }
 }
 
+/// Killed at moments spread over its whole run, it leaves what the next run completes, to what a new database is.
+#[tokio::test]
+async fn a_runner_killed_at_any_moment_is_followed_by_one_that_completes() {
+    let (db, new) = (Db::empty().await, Db::migrated().await);
+    stdout(&pulso(&db, &["up", "pos"]));
+    let client = db.connect().await;
+    client.batch_execute(SALES).await.unwrap();
+    let mut killed = 0;
+    for number in 0..12 {
+        let mut child = command(&db, &["up"]).spawn().unwrap();
+        tokio::time::sleep(std::time::Duration::from_millis(40 + 45 * number)).await;
+        child.kill().unwrap();
+        killed += i32::from(child.wait_with_output().unwrap().status.code().is_none());
+        client.batch_execute("insert into sales (store_id, number, sold_at, rate, totals) select id, gen_random_uuid()::text, now(), 40, '{\"gross_usd\": 1}' from stores").await.unwrap();
+    }
+    assert!(killed > 2, "only {killed} runs were killed before their end");
+    stdout(&pulso(&db, &["up"]));
+    stdout(&pulso(&db, &["verify"]));
+    assert_eq!(pulso(&db, &["plan", "--exit-code"]).status.code(), Some(0));
+    let lines = |dump: String| {
+        let mut lines: Vec<String> = dump.lines().map(str::to_owned).collect();
+        lines.sort();
+        lines.join("\n")
+    };
+    assert_same(&lines(schema(&new).await), &lines(schema(&db).await), "after twelve kills");
+    assert_eq!(one::<i64>(&client, "select sum(pulso.verify(name))::bigint from pulso.rollups where live").await, 0);
+    assert_eq!(one::<i64>(&client, "select sum(sales_count)::bigint from analytics.sales_daily").await, 2012);
+    assert_eq!(one::<i64>(&client, "select count(*) from pulso.migration_log where outcome = 'running'").await, 0);
+}
+
 /// Ctrl-C while another runner has the lock.
 #[tokio::test]
 async fn a_runner_that_waits_for_another_can_be_interrupted() {
