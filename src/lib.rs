@@ -18,4 +18,5 @@ pub mod retail;
 pub mod rollup;
 pub mod serve;
 pub mod simulate;
+mod watch;
 pub mod worker;

@@ -1,8 +1,19 @@
 //! The contract's views and functions: re-applied, all in one transaction, when the text of any has changed.
 
+use super::log;
 use super::packs::CONTRACT;
-use crate::error::{Error, Result};
+use super::run::{Runner, Stop};
+use crate::error::Result;
+use std::time::Instant;
 use tokio_postgres::Client;
+
+const TABLE: &str = "
+  create table if not exists pulso.contract (
+    file text primary key,
+    checksum text not null,
+    applied_at timestamptz not null default now()
+  );
+  comment on table pulso.contract is 'Contract files and the checksum of the text last applied.'";
 
 const CHANGED: &str = "
   select t.file
@@ -13,45 +24,55 @@ const CHANGED: &str = "
 
 /// Files whose text differs from what the database has; changes nothing.
 pub async fn pending(client: &Client) -> Result<Vec<String>> {
-    let exists: bool = client.query_one("select to_regclass('pulso.contract') is not null", &[]).await?.get(0);
     let (files, texts): (Vec<&str>, Vec<&str>) = CONTRACT.iter().copied().unzip();
-    if !exists {
+    if !exists(client).await? {
         return Ok(files.into_iter().map(str::to_owned).collect());
     }
     let rows = client.query(CHANGED, &[&files, &texts]).await?;
     Ok(rows.iter().map(|row| row.get(0)).collect())
 }
 
-/// Applies every file if any has changed; returns the changed ones.
-pub async fn apply(client: &mut Client) -> Result<Vec<String>> {
-    client
-        .batch_execute(
-            "create table if not exists pulso.contract (
-               file text primary key,
-               checksum text not null,
-               applied_at timestamptz not null default now()
-             );
-             comment on table pulso.contract is 'Contract files and the checksum of the text last applied.'",
-        )
-        .await?;
-    let changed = pending(client).await?;
+pub async fn exists(client: &Client) -> Result<bool> {
+    Ok(client.query_one("select to_regclass('pulso.contract') is not null", &[]).await?.try_get(0)?)
+}
+
+/// All files as one text.
+pub fn script() -> String {
+    CONTRACT.iter().map(|(_, text)| *text).collect()
+}
+
+/// Applies every file if any has changed, and notes each changed one.
+pub async fn apply(runner: &mut Runner<'_>) -> Result<(), Stop> {
+    let changed = pending(runner.client).await?;
     if changed.is_empty() {
-        return Ok(changed);
+        return Ok(());
     }
-    let transaction = client.transaction().await?;
+    let begun = Instant::now();
+    let entry = log::begin(runner.client, "contract", &changed.join(" "), "up", None).await?;
+    let mut tries = 0;
+    let outcome = loop {
+        match all(runner).await {
+            Err(stop) if runner.again(&stop, &mut tries, "contract").await? => (),
+            outcome => break outcome,
+        }
+    };
+    runner.note(entry, &format!("contract {}", changed.join(", ")), begun, outcome).await
+}
+
+async fn all(runner: &mut Runner<'_>) -> Result<(), Stop> {
+    let transaction = runner.client.transaction().await?;
+    transaction.batch_execute(TABLE).await?;
     for (file, text) in CONTRACT {
-        transaction
-            .batch_execute(text)
-            .await
-            .map_err(|error| Error::from(error).context(format!("contract {file}")))?;
+        let applied = transaction.batch_execute(text).await;
+        applied.map_err(|error| Stop::from(error).context(format!("contract {file}")))?;
         transaction
             .execute(
                 "insert into pulso.contract (file, checksum) values ($1, md5($2))
                  on conflict (file) do update set checksum = excluded.checksum, applied_at = now()",
-                &[&file, &text],
+                &[file, text],
             )
             .await?;
     }
     transaction.commit().await?;
-    Ok(changed.into_iter().map(|file| format!("contract {file}")).collect())
+    Ok(())
 }

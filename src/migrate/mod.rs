@@ -1,35 +1,71 @@
-//! `pulso migrate`: shows what would change, brings a database up, tells where it stands.
+//! `pulso migrate`: shows what would change, brings a database up, tells where it stands, takes it back.
 //!
 //! refinery runs the migrations, each in a transaction, and keeps their checksums. Around it: one runner at a
 //! time (an advisory lock), a short `lock_timeout` with retries so that a waiting DDL never queues the shop
-//! behind it, a look before anything changes, and the contract's views re-applied when their text changes.
+//! behind it, steps that cannot be in a transaction, a look before anything changes, a log of who did what, the
+//! contract's views re-applied when their text changes, and a script to undo each step.
 
 mod contract;
+mod inspect;
+mod log;
+mod online;
 mod packs;
+mod preflight;
 mod report;
+mod run;
+mod tier;
+mod undo;
+mod verify;
 
 use crate::db::Server;
-use crate::error::{Error, Result};
-use packs::{PACKS, Pack};
-use report::{PackState, State, Step, StepState};
+use crate::error::Result;
+use crate::interrupt;
+use packs::{PACKS, UNDER_CONTRACT};
+use report::State;
+use run::{Runner, Stop};
+use std::collections::HashMap;
 use std::process::ExitCode;
-use std::time::Duration;
+pub use tier::Tier;
+use tier::Wish;
 use tokio_postgres::Client;
-use tokio_postgres::error::SqlState;
 
-/// One runner at a time in a database: "pulso" in ASCII.
-const LOCK_KEY: i64 = 0x70_75_6c_73_6f;
-/// How often a step that could not get its lock in time is tried again before `up` gives up.
-const LOCK_TRIES: u32 = 100;
+/// Exit code of `plan` and `status` with `--exit-code` when steps are pending.
+const PENDING: u8 = 4;
 
 #[derive(Debug, Clone, clap::Subcommand)]
 pub enum Command {
-    /// Show each step, what it locks and how it is undone; change nothing
-    Plan(OutputArgs),
-    /// Apply every pending step
-    Up(OutputArgs),
-    /// Show what is applied
-    Status(OutputArgs),
+    /// Show each step, what it locks, the tables it meets and how it is undone; change nothing
+    #[command(after_help = "\
+Exit codes with --exit-code: 0 nothing is pending, 4 steps are pending, 1 something stands in the way.
+
+Examples:
+  pulso migrate plan
+  pulso migrate plan indexes
+  pulso migrate plan --exit-code >/dev/null || echo 'not up to date'")]
+    Plan(LookArgs),
+    /// Apply every pending step, or those of some packs
+    #[command(after_help = "\
+Safe to interrupt and to run again: it goes on where it stopped. A second runner waits for the first.
+
+Examples:
+  pulso migrate up
+  pulso migrate up core indexes        (the rest on another evening)
+  pulso migrate up --dry-run > review.sql")]
+    Up(UpArgs),
+    /// Show what is applied, by whom, and how long it took
+    Status(LookArgs),
+    /// Compare what is applied with this version's texts; exit code 1 where they differ
+    Verify(OutputArgs),
+    /// Take back a pack's steps, last first
+    #[command(after_help = "\
+Packs that rest on it are to be undone before. The tables of pack pos are not dropped while they hold rows, unless
+--drop-data is given.
+
+Examples:
+  pulso migrate undo reports
+  pulso migrate undo indexes --to 4    (keeps steps up to number 4)
+  pulso migrate undo rollups --dry-run")]
+    Undo(UndoArgs),
 }
 
 #[derive(Debug, Clone, clap::Args)]
@@ -39,207 +75,273 @@ pub struct OutputArgs {
     json: bool,
 }
 
+#[derive(Debug, Clone, clap::Args)]
+pub struct TierArgs {
+    /// Who computes [default: the extension where its files are on the server, else plain]
+    #[arg(long, value_enum)]
+    tier: Option<Tier>,
+}
+
+impl TierArgs {
+    /// A server of Pulso's own is to have the extension: there, to miss it is a mistake of the set-up.
+    fn wish(&self, server: &Server) -> Wish {
+        Wish { asked: self.tier, lower: server.cluster().is_none() }
+    }
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct LookArgs {
+    /// Packs to look at [default: all]
+    packs: Vec<String>,
+    /// Say by the exit code whether steps are pending (4) or something stands in the way (1)
+    #[arg(long)]
+    exit_code: bool,
+    #[command(flatten)]
+    tier: TierArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct UpArgs {
+    /// Packs to apply [default: all]
+    packs: Vec<String>,
+    /// Print the SQL that would be run; change nothing
+    #[arg(long)]
+    dry_run: bool,
+    #[command(flatten)]
+    tier: TierArgs,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
+#[derive(Debug, Clone, clap::Args)]
+pub struct UndoArgs {
+    /// The pack
+    pack: String,
+    /// Keep the steps up to this number
+    #[arg(long, value_name = "N", default_value_t = 0, value_parser = clap::value_parser!(i32).range(0..))]
+    to: i32,
+    /// Print the SQL that would be run; change nothing
+    #[arg(long)]
+    dry_run: bool,
+    /// Drop tables that hold rows, with them
+    #[arg(long)]
+    drop_data: bool,
+    #[command(flatten)]
+    output: OutputArgs,
+}
+
 pub async fn run(server: &Server, command: Command) -> Result<ExitCode> {
     let mut client = server.connect().await?;
-    let (output, state) = match command {
-        Command::Plan(output) => (output, inspect(&client).await?),
-        Command::Status(output) => (output, inspect(&client).await?),
-        Command::Up(output) => {
-            let applied = up(&mut client).await?;
-            let mut state = inspect(&client).await?;
-            state.applied_now = Some(applied);
-            (output, state)
+    match command {
+        Command::Plan(args) | Command::Status(args) => look(&client, server, args).await,
+        Command::Verify(output) => report_differences(&client, output.json).await,
+        Command::Up(args) => {
+            known(&args.packs)?;
+            let wish = args.tier.wish(server);
+            if args.dry_run {
+                return dry_run(&client, &args, wish).await;
+            }
+            let watcher = server.connect().await?;
+            let mut runner = Runner::seen(&mut client, watcher, interrupt::token(), !args.output.json).await?;
+            let outcome = apply(&mut runner, &args.packs, wish).await;
+            let done = std::mem::take(&mut runner.done);
+            match outcome {
+                Err(Stop::Interrupted) => {
+                    eprintln!("interrupted after {} steps; `pulso migrate up` goes on", done.len());
+                    return Ok(ExitCode::from(interrupt::EXIT_CODE));
+                }
+                Err(stop) => return Err(stop.into()),
+                Ok(()) => (),
+            }
+            let mut state = inspect::whole(&client, &args.packs, wish).await?;
+            state.applied_now = Some(done);
+            print(&state, args.output.json)?;
+            Ok(ExitCode::SUCCESS)
         }
-    };
-    if output.json {
-        println!("{}", state.to_json()?);
+        Command::Undo(args) => take_back(server, &mut client, args).await,
+    }
+}
+
+fn print(state: &State, json: bool) -> Result<()> {
+    match json {
+        true => println!("{}", state.to_json()?),
+        false => println!("{state}"),
+    }
+    Ok(())
+}
+
+fn known(packs: &[String]) -> Result<()> {
+    packs.iter().try_for_each(|name| undo::find(name).map(drop))
+}
+
+async fn look(client: &Client, server: &Server, args: LookArgs) -> Result<ExitCode> {
+    known(&args.packs)?;
+    let state = inspect::whole(client, &args.packs, args.tier.wish(server)).await?;
+    print(&state, args.output.json)?;
+    Ok(match () {
+        () if !args.exit_code => ExitCode::SUCCESS,
+        () if !state.blocked.is_empty() => ExitCode::FAILURE,
+        () if !state.pending().is_empty() => ExitCode::from(PENDING),
+        () => ExitCode::SUCCESS,
+    })
+}
+
+async fn dry_run(client: &Client, args: &UpArgs, wish: Wish) -> Result<ExitCode> {
+    let state = inspect::whole(client, &args.packs, wish).await?;
+    if args.output.json {
+        println!(
+            "{}",
+            serde_json::json!({ "pending": state.pending(), "blocked": state.blocked, "sql": state.script() })
+        );
     } else {
-        println!("{state}");
+        for reason in &state.blocked {
+            println!("-- blocked: {reason}");
+        }
+        print!("{}", state.script());
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Applies every pending step of every pack, then the contract. Returns the steps applied.
+async fn report_differences(client: &Client, json: bool) -> Result<ExitCode> {
+    let found = verify::differences(client).await?;
+    if json {
+        println!("{}", serde_json::json!(found));
+    } else if found.is_empty() {
+        println!("what is applied is what this version has");
+    }
+    for difference in found.iter().filter(|_| !json) {
+        println!("{} {}: {}", difference.pack, difference.step, difference.difference);
+    }
+    Ok(if found.is_empty() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}
+
+async fn take_back(server: &Server, client: &mut Client, args: UndoArgs) -> Result<ExitCode> {
+    if args.dry_run {
+        let plan = undo::Plan::make(client, &args.pack, args.to).await?;
+        match args.output.json {
+            true => println!("{}", serde_json::json!({ "steps": plan.names(), "sql": plan.script() })),
+            false => print!("{}", plan.script()),
+        }
+        return Ok(ExitCode::SUCCESS);
+    }
+    let watcher = server.connect().await?;
+    let mut runner = Runner::seen(client, watcher, interrupt::token(), !args.output.json).await?;
+    let outcome = undo_locked(&mut runner, &args.pack, args.to, args.drop_data).await;
+    match outcome {
+        Err(Stop::Interrupted) => {
+            eprintln!("interrupted; the same command goes on");
+            return Ok(ExitCode::from(interrupt::EXIT_CODE));
+        }
+        Err(stop) => return Err(stop.into()),
+        Ok(()) => (),
+    }
+    match args.output.json {
+        true => println!("{}", serde_json::json!({ "undone": runner.done })),
+        false => println!("{} steps undone", runner.done.len()),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Applies every pending step of every pack, and the contract. Returns the steps applied.
 ///
 /// Safe to call from several processes at once: the second waits and finds nothing left to do.
 pub async fn up(client: &mut Client) -> Result<Vec<String>> {
-    lock(client).await?;
-    let outcome = up_locked(client).await;
-    // A failed unlock means a lost connection, and that has released the lock already.
-    let _ = client.execute("select pg_advisory_unlock($1)", &[&LOCK_KEY]).await;
+    up_only(client, &[]).await
+}
+
+/// The same on a tier that the database does not have yet.
+pub async fn up_on(client: &mut Client, tier: Tier) -> Result<Vec<String>> {
+    let mut runner = Runner::silent(client).await?;
+    apply(&mut runner, &[], Wish { asked: Some(tier), lower: false }).await?;
+    Ok(runner.done)
+}
+
+/// The same for some packs; those that they need must be applied or among them.
+pub async fn up_only(client: &mut Client, packs: &[&str]) -> Result<Vec<String>> {
+    let packs: Vec<String> = packs.iter().map(|name| (*name).to_owned()).collect();
+    known(&packs)?;
+    let mut runner = Runner::silent(client).await?;
+    apply(&mut runner, &packs, Wish::default()).await?;
+    Ok(runner.done)
+}
+
+/// Takes a pack's steps above `to` back; tables with rows are dropped only if `drop_data`. Returns the steps undone.
+pub async fn undo(client: &mut Client, pack: &str, to: i32, drop_data: bool) -> Result<Vec<String>> {
+    let mut runner = Runner::silent(client).await?;
+    undo_locked(&mut runner, pack, to, drop_data).await?;
+    Ok(runner.done)
+}
+
+async fn apply(runner: &mut Runner<'_>, packs: &[String], wish: Wish) -> Result<(), Stop> {
+    runner.open().await?;
+    let outcome = apply_locked(runner, packs, wish).await;
+    runner.close().await;
     outcome
 }
 
-async fn lock(client: &Client) -> Result<()> {
-    let mut told = false;
-    while !client.query_one("select pg_try_advisory_lock($1)", &[&LOCK_KEY]).await?.get::<_, bool>(0) {
-        if !told {
-            tracing::info!("another migration is running on this database; waiting for it");
-            told = true;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
-    Ok(())
+async fn undo_locked(runner: &mut Runner<'_>, pack: &str, to: i32, drop_data: bool) -> Result<(), Stop> {
+    runner.open().await?;
+    let outcome = match undo::Plan::make(runner.client, pack, to).await {
+        Ok(plan) => plan.run(runner, drop_data).await,
+        Err(error) => Err(error.into()),
+    };
+    runner.close().await;
+    outcome
 }
 
-async fn up_locked(client: &mut Client) -> Result<Vec<String>> {
-    let before = inspect(client).await?;
+async fn apply_locked(runner: &mut Runner<'_>, packs: &[String], wish: Wish) -> Result<(), Stop> {
+    let before = inspect::whole(runner.client, packs, wish).await?;
+    runner.tier = before.tier;
     before.refuse_if_blocked()?;
-    client.batch_execute("create schema if not exists pulso; set lock_timeout = '200ms'").await?;
-    let mut applied = Vec::new();
+    if before.pending().is_empty() {
+        return Ok(());
+    }
+    log::open(runner.client).await?;
     for (pack, state) in PACKS.iter().zip(&before.packs) {
-        if state.skipped.is_some() {
+        if state.skipped.is_some() || !before.wants(pack.name) {
             continue;
         }
-        apply(client, pack, &mut applied).await?;
-    }
-    applied.extend(contract::apply(client).await?);
-    client.batch_execute("reset lock_timeout").await?;
-    Ok(applied)
-}
-
-async fn apply(client: &mut Client, pack: &Pack, applied: &mut Vec<String>) -> Result<()> {
-    let mut tries = 0;
-    loop {
-        match pack.runner().run_async(client).await {
-            Ok(report) => {
-                applied.extend(report.applied_migrations().iter().map(|m| format!("{} {m}", pack.name)));
-                return Ok(());
+        // Looked at anew: the packs before have made the tables that this one needs.
+        let logged = log::applied(runner.client).await?;
+        let now = inspect::steps(runner.client, pack, &logged, false, before.tier).await?;
+        for view in now.steps.iter().filter(|view| view.pending()) {
+            if let Some(step) = view.step() {
+                runner.step(pack, step, inspect::prepares(pack, step)).await?;
             }
-            Err(error) if is_lock_timeout(&error) && tries < LOCK_TRIES => {
-                // The migrations before this one are committed; the next run goes on with it.
-                applied.extend(
-                    error
-                        .report()
-                        .into_iter()
-                        .flat_map(|r| r.applied_migrations())
-                        .map(|m| format!("{} {m}", pack.name)),
-                );
-                tries += 1;
-                tracing::info!(pack = pack.name, tries, "a table is busy; trying again");
-                tokio::time::sleep(Duration::from_millis(50 + 50 * u64::from(tries.min(20)))).await;
+        }
+        if pack.name == "core" && inspect::outdated(runner.client).await?.is_some() {
+            runner
+                .noted(pack, "update the engine", async |runner| {
+                    runner.call("alter extension pulso update", None).await
+                })
+                .await?;
+        }
+        if pack.name == UNDER_CONTRACT {
+            contract::apply(runner).await?;
+            for name in online::unbuilt(runner.client, pack).await? {
+                runner.noted(pack, &format!("build {name}"), async |runner| online::build(runner, &name).await).await?;
             }
-            Err(error) => return Err(refinery_error(pack, &error)),
-        }
-    }
-}
-
-fn database_error(error: &refinery::Error) -> Option<&tokio_postgres::Error> {
-    let mut source = std::error::Error::source(error);
-    while let Some(cause) = source {
-        if let Some(database) = cause.downcast_ref::<tokio_postgres::Error>() {
-            return Some(database);
-        }
-        source = cause.source();
-    }
-    None
-}
-
-fn is_lock_timeout(error: &refinery::Error) -> bool {
-    database_error(error).and_then(|e| e.code()) == Some(&SqlState::LOCK_NOT_AVAILABLE)
-}
-
-fn refinery_error(pack: &Pack, error: &refinery::Error) -> Error {
-    use refinery::error::Kind;
-    let mut this = Error::failed(format!("pack {}: {error}", pack.name));
-    if let Some(database) = database_error(error).and_then(|e| e.as_db_error()) {
-        let detail = database.detail().map(|d| format!(" ({d})")).unwrap_or_default();
-        this = Error::failed(format!(
-            "pack {}: {error}: {}{detail} [{}]",
-            pack.name,
-            database.message(),
-            database.code().code()
-        ));
-        if let Some(hint) = database.hint() {
-            this = this.with_hint(hint);
-        } else if is_lock_timeout(error) {
-            this = this.with_hint("A long transaction holds the table; see pg_stat_activity, then run `pulso migrate up` again: it goes on where it stopped.");
-        }
-    }
-    if let Kind::DivergentVersion(..) | Kind::MissingVersion(..) = error.kind() {
-        this =
-            this.with_hint("The database was migrated by another version of Pulso; use that version or a newer one.");
-    }
-    this
-}
-
-/// Steps and contract files that this version would apply, by name; changes nothing.
-pub async fn pending(client: &Client) -> Result<Vec<String>> {
-    let state = inspect(client).await?;
-    let steps = state.packs.iter().filter(|pack| pack.skipped.is_none()).flat_map(|pack| {
-        let pending = pack.steps.iter().filter(|step| matches!(step.state, StepState::Pending));
-        pending.map(|step| format!("{} {}", pack.name, step.name))
-    });
-    Ok(steps.chain(state.contract.iter().map(|file| format!("contract {file}"))).collect())
-}
-
-/// Looks at the database; changes nothing.
-async fn inspect(client: &Client) -> Result<State> {
-    let mut packs = Vec::with_capacity(PACKS.len());
-    for pack in &PACKS {
-        let done = history(client, pack).await?;
-        let steps = pack
-            .migrations()
-            .iter()
-            .map(|migration| {
-                let sql = migration.sql().unwrap_or_default();
-                let applied_on = done
-                    .iter()
-                    .find(|(version, _)| i64::from(*version) == i64::from(migration.version()))
-                    .map(|(_, on)| on.clone());
-                Step {
-                    name: migration.to_string(),
-                    locks: packs::header(sql, "Locks:").unwrap_or_default(),
-                    undo: packs::header(sql, "Undo:").unwrap_or_default(),
-                    state: applied_on.map_or(StepState::Pending, |on| StepState::Applied { on }),
-                }
-            })
-            .collect();
-        packs.push(PackState { name: pack.name, purpose: pack.purpose, skipped: None, steps });
-    }
-    let mut state = State { packs, contract: contract::pending(client).await?, blocked: Vec::new(), applied_now: None };
-    preflight(client, &mut state).await?;
-    Ok(state)
-}
-
-async fn history(client: &Client, pack: &Pack) -> Result<Vec<(i32, String)>> {
-    let table = pack.history_table();
-    let exists: bool = client.query_one("select to_regclass($1) is not null", &[&table]).await?.get(0);
-    if !exists {
-        return Ok(Vec::new());
-    }
-    let rows = client.query(&format!("select version, applied_on from {table} order by version"), &[]).await?;
-    Ok(rows.iter().map(|row| (row.get(0), row.get(1))).collect())
-}
-
-/// Columns the rollups and the contract read, which a database with tables of its own must have.
-const NEEDED: &str = include_str!("needed_columns.sql");
-
-async fn preflight(client: &Client, state: &mut State) -> Result<()> {
-    let row = client
-        .query_one(
-            "select to_regclass('public.sales') is not null,
-                    exists (select from pg_available_extensions where name = 'pulso'),
-                    current_setting('server_version_num')::int",
-            &[],
-        )
-        .await?;
-    let (has_sales, has_engine, version): (bool, bool, i32) = (row.get(0), row.get(1), row.get(2));
-    if version < 150_000 {
-        state.blocked.push(format!("PostgreSQL 15 or newer is needed; this server is {}", version / 10_000));
-    }
-    if !has_engine {
-        state.blocked.push(
-            "the extension pulso is not installed on this server: run `make setup` there, or copy its three files"
-                .into(),
-        );
-    }
-    let pos = &mut state.packs[0];
-    if has_sales && pos.steps.iter().all(|step| matches!(step.state, StepState::Pending)) {
-        pos.skipped = Some("the database has a table public.sales of its own".into());
-        for row in client.query(NEEDED, &[]).await? {
-            state.blocked.push(format!("column {} is missing", row.get::<_, &str>(0)));
         }
     }
     Ok(())
+}
+
+/// Migrations and contract files that the service needs and that are not applied; changes nothing. Without the steps that
+/// only make it faster, and the reports, which it does not read.
+pub async fn pending(client: &Client) -> Result<Vec<String>> {
+    let mut pending = Vec::new();
+    let none = HashMap::new();
+    let tier = Wish::default().tier(client).await?;
+    for pack in PACKS.iter().filter(|pack| pack.name != "reports") {
+        let state = inspect::steps(client, pack, &none, false, tier).await?;
+        if pack.name == "pos" && preflight::own_tables(client, &state).await?.is_some() {
+            continue;
+        }
+        let steps = state.steps.iter().filter(|step| step.pending() && !step.online);
+        pending.extend(steps.map(|step| format!("{} {}", pack.name, step.name)));
+    }
+    pending.extend(contract::pending(client).await?.iter().map(|file| format!("contract {file}")));
+    Ok(pending)
 }

@@ -3,15 +3,15 @@
 use crate::db::Server;
 use crate::error::{Error, Result};
 use crate::interrupt;
-use indicatif::{ProgressBar, ProgressStyle};
+use crate::watch::Watch;
+use indicatif::ProgressBar;
 use std::time::{Duration, Instant};
 use tokio_postgres::error::SqlState;
 use tokio_postgres::types::ToSql;
-use tokio_postgres::{Client, NoTls, Row};
-use tokio_util::sync::CancellationToken;
+use tokio_postgres::{Client, Row};
 
-/// How often the progress is looked at.
-const LOOK: Duration = Duration::from_millis(200);
+/// How far a filling is.
+pub const FILLING: &str = "select phase, blocks_done, blocks_total from pulso.progress where pid = $1";
 /// How often a busy table is asked for, with a pause between; about a minute in all.
 const TRIES: u32 = 150;
 /// How long each of these may keep writers waiting.
@@ -30,28 +30,23 @@ pub enum Outcome {
 /// A connection that works, and one that looks on.
 pub struct Session {
     worker: Client,
-    pid: i32,
-    watcher: Client,
-    bar: ProgressBar,
-    cancel: CancellationToken,
+    watch: Watch,
 }
 
 impl Session {
     pub async fn new(server: &Server, worker: Client, quiet: bool) -> Result<Self> {
-        let pid = worker.query_one("select pg_backend_pid()", &[]).await?.try_get(0)?;
         worker.batch_execute("set application_name = 'pulso rollup'").await?;
         let bar = if quiet { ProgressBar::hidden() } else { ProgressBar::new(0) };
-        Ok(Self { worker, pid, watcher: server.connect().await?, bar, cancel: interrupt::token() })
+        let watch = Watch::new(&worker, Some(server.connect().await?), bar, interrupt::token()).await?;
+        Ok(Self { worker, watch })
     }
 
     /// Builds or repairs a rollup.
     pub async fn fill(&self, name: &str, function: &str) -> Result<Outcome> {
-        let style = ProgressStyle::with_template("{msg} {bar:30} {percent} % ({elapsed}, {eta} left)");
-        self.bar.set_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()));
         self.worker.batch_execute("reset lock_timeout").await?;
         let begun = Instant::now();
         let outcome = self.call(&format!("select pulso.{function}($1)"), &[&name]).await;
-        self.bar.finish_and_clear();
+        self.watch.bar.finish_and_clear();
         match outcome? {
             None => Ok(Outcome::Interrupted),
             Some(row) => Ok(Outcome::Done { value: row.try_get(0)?, seconds: begun.elapsed().as_secs_f64() }),
@@ -68,7 +63,7 @@ impl Session {
                 Ok(Some(_)) => break,
                 Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) && attempt < TRIES => {
                     if attempt == 3 {
-                        self.bar.suspend(|| eprintln!("the table is busy; trying again for a minute"));
+                        self.watch.bar.suspend(|| eprintln!("the table is busy; trying again for a minute"));
                     }
                 }
                 Err(error) if error.code() == Some(&SqlState::LOCK_NOT_AVAILABLE) => {
@@ -78,7 +73,7 @@ impl Session {
                 Err(error) => return Err(error.into()),
             }
             let pause = tokio::time::sleep(Duration::from_millis(u64::from(20 * attempt.min(15))));
-            if self.cancel.run_until_cancelled(pause).await.is_none() {
+            if self.watch.cancel.run_until_cancelled(pause).await.is_none() {
                 return Ok(Outcome::Interrupted);
             }
         }
@@ -87,39 +82,11 @@ impl Session {
 
     /// One call; `None` when a person has stopped it.
     async fn call(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, tokio_postgres::Error> {
-        let call = self.worker.query_one(sql, params);
-        tokio::pin!(call);
-        let mut look = tokio::time::interval(LOOK);
-        loop {
-            tokio::select! {
-                row = &mut call => return row.map(Some),
-                () = self.cancel.cancelled() => {
-                    // The server undoes it; waiting for its answer makes sure that it has.
-                    self.worker.cancel_token().cancel_query(NoTls).await?;
-                    return match call.await {
-                        Err(error) if error.code() == Some(&SqlState::QUERY_CANCELED) => Ok(None),
-                        // It was done before the wish arrived.
-                        other => other.map(Some),
-                    };
-                }
-                _ = look.tick() => self.show().await,
+        match self.watch.see(self.worker.query_one(sql, params), Some(FILLING)).await {
+            Err(error) if self.watch.cancel.is_cancelled() && error.code() == Some(&SqlState::QUERY_CANCELED) => {
+                Ok(None)
             }
-        }
-    }
-
-    /// Draws how far it is. That is a help only: without it the work goes on.
-    async fn show(&self) {
-        let found = self
-            .watcher
-            .query_opt("select phase, blocks_done, blocks_total from pulso.progress where pid = $1", &[&self.pid])
-            .await;
-        let Ok(Some(row)) = found else { return };
-        if let (Ok(phase), Ok(done), Ok(total)) =
-            (row.try_get::<_, String>(0), row.try_get::<_, i64>(1), row.try_get::<_, i64>(2))
-        {
-            self.bar.set_length(total.unsigned_abs().max(1));
-            self.bar.set_position(done.unsigned_abs());
-            self.bar.set_message(phase);
+            other => other.map(Some),
         }
     }
 }

@@ -4,7 +4,7 @@
 //! interrupted: each step is one transaction of the server's.
 
 mod args;
-mod fill;
+pub(crate) mod fill;
 mod list;
 
 use crate::db::Server;

@@ -1,0 +1,18 @@
+-- An extension that somebody else made, such as a superuser for an unprivileged role, stays.
+do $$
+begin
+  if to_regclass('pulso.plain_rollup') is not null then
+    drop function pulso.fold(text), pulso.plain_refresh(), pulso.plain_as_of(), pulso.drop_rollup(text),
+      pulso.create_rollup(text, text, boolean), pulso.jsonb_numeric(jsonb, text);
+    drop table pulso.plain_rollup;
+  end if;
+  if exists (
+    select
+      from pg_catalog.pg_extension e
+     where e.extname = 'pulso'
+       and pg_catalog.pg_has_role(e.extowner, 'usage')
+  ) then
+    drop extension pulso;
+  end if;
+end
+$$;

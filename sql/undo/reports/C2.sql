@@ -1,0 +1,1 @@
+-- The reports go with V1; until then they keep what they hold.

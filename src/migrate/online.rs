@@ -1,0 +1,232 @@
+//! What cannot run in a transaction: indexes made concurrently, reports filled, rollups built. Each may be interrupted at
+//! any moment and is then done again.
+
+use super::packs::{Pack, Step};
+use super::run::{Runner, Stop};
+use crate::error::Error;
+use crate::rollup::fill::FILLING;
+use std::time::Duration;
+use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+/// How far an index build is, and whom it waits for.
+const INDEXING: &str = "
+  select p.phase || case when p.current_locker_pid > 0 then format(' (process %s)', p.current_locker_pid) else '' end,
+         case when p.blocks_total > 0 then p.blocks_done when p.tuples_total > 0 then p.tuples_done else p.lockers_done end,
+         case when p.blocks_total > 0 then p.blocks_total when p.tuples_total > 0 then p.tuples_total else p.lockers_total end
+    from pg_stat_progress_create_index p
+   where p.pid = $1";
+
+/// How it stands with an index. $1: its name; $2: its table; $3: its columns.
+const INDEX: &str = include_str!("index_state.sql");
+
+#[derive(Debug, Clone)]
+pub enum Statement {
+    Index {
+        sql: String,
+        name: String,
+        table: String,
+        columns: Vec<String>,
+        /// Whether another index that begins with the same columns does as well: a plain one, for look-ups only.
+        replaceable: bool,
+    },
+    /// A report filled for the first time.
+    Fill { sql: String, report: String },
+}
+
+/// How it stands with a statement.
+#[derive(Debug, PartialEq)]
+pub enum Standing {
+    Done,
+    ToDo,
+    /// An index that an interrupted build has left behind: writers keep it up, nobody reads it.
+    Leftover,
+    /// Why it does not apply to this database.
+    Moot(String),
+}
+
+impl Statement {
+    /// The statements of a file; those of no known kind are left out, which a test notices.
+    pub fn all(sql: &str) -> Vec<Self> {
+        let text: Vec<&str> = sql.lines().filter(|line| !line.trim_start().starts_with("--")).collect();
+        text.join("\n").split(';').filter_map(|statement| Self::read(statement.trim())).collect()
+    }
+
+    fn read(sql: &str) -> Option<Self> {
+        let owned = sql.to_owned();
+        if let Some(report) = sql.strip_prefix("select analytics.refresh_report('") {
+            return Some(Self::Fill { sql: owned, report: report.strip_suffix("')")?.to_owned() });
+        }
+        let unique = sql.starts_with("create unique index concurrently");
+        let (_, rest) = sql.split_once("index concurrently if not exists ")?;
+        let mut words = rest.split_whitespace();
+        let name = words.next()?.to_owned();
+        if words.next()? != "on" {
+            return None;
+        }
+        let table = words.next()?.to_owned();
+        let (_, list) = rest.split_once('(')?;
+        let (list, after) = list.split_once(')')?;
+        let columns = list.split(',').filter_map(|column| Some(column.split_whitespace().next()?.to_owned())).collect();
+        let replaceable = !unique && !rest.contains("using ") && !after.contains("where");
+        Some(Self::Index { sql: owned, name, table, columns, replaceable })
+    }
+
+    /// `prepares`: a migration makes the same index if this statement does not, so it is made in any case.
+    pub async fn standing(&self, client: &Client, prepares: bool) -> Result<Standing, tokio_postgres::Error> {
+        let (name, table, columns, replaceable) = match self {
+            Self::Index { name, table, columns, replaceable, .. } => (name, table, columns, *replaceable && !prepares),
+            Self::Fill { report, .. } => {
+                let filled: Option<bool> = client
+                    .query_one(
+                        "select (select c.relispopulated from pg_class c where c.oid = to_regclass(format('analytics.%I', $1::text)))",
+                        &[report],
+                    )
+                    .await?
+                    .try_get(0)?;
+                return Ok(if filled == Some(true) { Standing::Done } else { Standing::ToDo });
+            }
+        };
+        let row = client.query_one(INDEX, &[name, table, columns]).await?;
+        let kind: Option<&str> = row.try_get(0)?;
+        let missing: Vec<String> = row.try_get(1)?;
+        let valid: Option<bool> = row.try_get(2)?;
+        let covering: Option<&str> = row.try_get(3)?;
+        Ok(match (kind, valid) {
+            (None, _) => Standing::Moot(format!("there is no table {table}")),
+            (_, Some(true)) => Standing::Done,
+            (_, Some(false)) => Standing::Leftover,
+            (Some("partitioned"), _) => Standing::Moot(format!(
+                "{table} is partitioned, where no index can be made concurrently: make one on each partition"
+            )),
+            _ if !missing.is_empty() => Standing::Moot(format!("{table} has no column {}", missing.join(", "))),
+            _ => match covering.filter(|_| replaceable) {
+                Some(index) => Standing::Moot(format!("index {index} begins with {} already", columns.join(", "))),
+                None => Standing::ToDo,
+            },
+        })
+    }
+}
+
+/// Runs what is left to do of a step.
+pub async fn run(runner: &mut Runner<'_>, step: &Step, statements: &[Statement], prepares: bool) -> Result<(), Stop> {
+    for statement in statements {
+        let standing = statement.standing(runner.client, prepares).await?;
+        match (statement, standing) {
+            (_, Standing::Done | Standing::Moot(_)) => (),
+            (Statement::Fill { sql, report }, _) => {
+                runner.watch.bar.set_message(format!("filling {report}"));
+                runner.call(sql, None).await?;
+            }
+            (Statement::Index { sql, name, .. }, standing) => {
+                index(runner, sql, name, standing == Standing::Leftover)
+                    .await
+                    .map_err(|stop| stop.context(format!("{step}, index {name}")))?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// No `lock_timeout`: the lock that it takes keeps no reader or writer waiting, and what it waits for are transactions.
+async fn index(runner: &mut Runner<'_>, sql: &str, name: &str, leftover: bool) -> Result<(), Stop> {
+    let drop = format!("drop index concurrently if exists public.{name}");
+    runner.client.batch_execute("set lock_timeout = 0").await?;
+    if leftover {
+        runner.say(&format!("index {name} was left behind by an interrupted build: makes it anew"));
+        runner.call(&drop, Some(INDEXING)).await?;
+    }
+    for attempt in 1.. {
+        let made = runner.call(sql, Some(INDEXING)).await;
+        let Err(stop) = made else { break };
+        // What is left of it would only cost writers time. If it cannot be dropped now, the next run does.
+        let _ = runner.client.batch_execute("set lock_timeout = '2s'").await;
+        let _ = runner.client.batch_execute(&drop).await;
+        let _ = runner.client.batch_execute("set lock_timeout = 0").await;
+        if stop.code() == Some(&SqlState::T_R_DEADLOCK_DETECTED) && attempt < 5 {
+            tokio::time::sleep(Duration::from_millis(200)).await;
+            continue;
+        }
+        return Err(stop.hint(
+            &SqlState::UNIQUE_VIOLATION,
+            "Two rows have the same values where the rollups need them to differ; mend them, then run it again.",
+        ));
+    }
+    runner.client.batch_execute(super::run::SETTINGS).await?;
+    Ok(())
+}
+
+/// Rollups of the pack that are there and not filled yet.
+pub async fn unbuilt(client: &Client, pack: &Pack) -> Result<Vec<String>, Error> {
+    let there: bool = client.query_one("select to_regclass('pulso.progress') is not null", &[]).await?.get(0);
+    if !there {
+        return Ok(Vec::new());
+    }
+    let rows = client
+        .query("select name from pulso.rollups where not live and reason = 'not built yet' and replaces is null order by id", &[])
+        .await?;
+    let texts: Vec<String> = pack.steps().into_iter().map(|step| step.sql).collect();
+    let mut names = Vec::new();
+    for row in rows {
+        let name: String = row.try_get(0)?;
+        if texts.iter().any(|text| text.contains(&format!("'{name}'"))) {
+            names.push(name);
+        }
+    }
+    Ok(names)
+}
+
+/// Fills a rollup while everybody goes on.
+pub async fn build(runner: &mut Runner<'_>, name: &str) -> Result<(), Stop> {
+    runner.watch.bar.set_message(format!("building {name}"));
+    // The name came out of the catalog, quoted as SQL has it.
+    let sql = format!("select pulso.build('{}')", name.replace('\'', "''"));
+    runner.call(&sql, Some(FILLING)).await.map_err(|stop| stop.context(format!("building {name}")))
+}
+
+/// A migration that makes rollups, told to leave the filling to `build`. `None` where it is not of that form.
+pub fn without_data(sql: &str) -> Option<String> {
+    let calls = sql.matches("pulso.create_rollup(").count();
+    let ends = sql.matches("\n$$);").count();
+    (calls > 0 && calls == ends).then(|| sql.replace("\n$$);", "\n$$, false);"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::packs::{Kind, PACKS};
+    use super::*;
+
+    #[test]
+    fn statements_are_read() {
+        let sql = "-- Locks: x; y\ncreate unique index concurrently if not exists a_key\n  on public.t (id, b desc);\n\ncreate index concurrently if not exists b on public.t using brin (c);\ncreate index concurrently if not exists d on public.u (e desc) where f;\ncreate index concurrently if not exists g on public.u (e, h);";
+        let read: Vec<_> = Statement::all(sql)
+            .into_iter()
+            .map(|statement| match statement {
+                Statement::Index { name, table, columns, replaceable, .. } => {
+                    (name, table, columns.join(" "), replaceable)
+                }
+                Statement::Fill { report, .. } => (report, String::new(), String::new(), false),
+            })
+            .collect();
+        let expected = [
+            ("a_key", "public.t", "id b", false),
+            ("b", "public.t", "c", false),
+            ("d", "public.u", "e", false),
+            ("g", "public.u", "e h", true),
+        ];
+        assert_eq!(read, expected.map(|(n, t, c, r)| (n.to_owned(), t.to_owned(), c.to_owned(), r)));
+    }
+
+    /// On a database with sales no rollup is filled while writers wait.
+    #[test]
+    fn every_rollup_of_a_pack_can_be_filled_later() {
+        for pack in PACKS {
+            for step in pack.steps().iter().filter(|step| matches!(step.kind, Kind::Transaction)) {
+                if step.sql.contains("pulso.create_rollup(") {
+                    let later = without_data(&step.sql).unwrap_or_else(|| panic!("{step} is not of the usual form"));
+                    assert_eq!(later.matches("$$, false);").count(), step.sql.matches("create_rollup(").count());
+                }
+            }
+        }
+    }
+}

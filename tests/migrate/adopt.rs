@@ -1,0 +1,136 @@
+//! docs/adopt.md, word for word, on databases that have been selling for a while.
+
+use crate::common::{Db, cluster};
+use crate::{one, stderr};
+use std::io::Write;
+use std::process::{Command, Stdio};
+
+const DOC: &str = include_str!("../../docs/adopt.md");
+
+/// Fenced blocks of a document: (language, text).
+pub fn blocks(document: &str) -> Vec<(String, String)> {
+    let mut blocks = Vec::new();
+    let mut open: Option<(String, String)> = None;
+    for line in document.lines() {
+        match (&mut open, line.strip_prefix("```")) {
+            (None, Some(language)) => open = Some((language.to_owned(), String::new())),
+            (Some(_), Some(_)) => blocks.extend(open.take()),
+            (Some((_, text)), None) => text.extend([line, "\n"]),
+            (None, None) => (),
+        }
+    }
+    assert!(open.is_none(), "a block is not closed");
+    blocks
+}
+
+/// Statement by statement, as somebody types it.
+pub fn psql(db: &Db, text: &str) {
+    let bin = futures_util::FutureExt::now_or_never(cluster()).expect("the cluster runs").bindir().join("psql");
+    let mut child = Command::new(bin)
+        .args(["-X", "-q", "-v", "ON_ERROR_STOP=1", "-d", db.url()])
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(text.as_bytes()).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{text}\n{}", stderr(&output));
+}
+
+fn run(db: &Db, section: &str) {
+    for (language, text) in blocks(section) {
+        if language == "sql" {
+            psql(db, &text);
+            continue;
+        }
+        assert_eq!(language, "sh");
+        for line in text.lines() {
+            let output = Command::new("sh")
+                .args(["-c", line])
+                .env(
+                    "PATH",
+                    format!(
+                        "{}:{}",
+                        std::path::Path::new(env!("CARGO_BIN_EXE_pulso")).parent().unwrap().display(),
+                        std::env::var("PATH").unwrap()
+                    ),
+                )
+                .env("DATABASE_URL", db.url())
+                .stdin(Stdio::null())
+                .output()
+                .unwrap();
+            assert!(output.status.success(), "{line}: {}", stderr(&output));
+        }
+    }
+}
+
+fn section(title: &str) -> &'static str {
+    let start = DOC.find(&format!("\n## {title}")).unwrap_or_else(|| panic!("no section {title}"));
+    let rest = &DOC[start + 1..];
+    &rest[..rest[3..].find("\n## ").map_or(rest.len(), |end| end + 3)]
+}
+
+#[tokio::test]
+async fn a_point_of_sale_with_tables_of_its_own() {
+    let db = Db::empty().await;
+    let client = db.connect().await;
+    client.batch_execute(include_str!("la_caja.sql")).await.unwrap();
+    let plan = crate::stdout(&crate::pulso(&db, &["plan"]));
+    for line in [
+        "skipped: the database has a table public.sales of its own",
+        "blocked: column sales.business_date is missing",
+        "blocked: column stores.time_zone is missing",
+        "blocked: a validated foreign key from sale_items (sale_id) to sales is missing",
+    ] {
+        assert!(plan.contains(line), "{line} is not in {plan}");
+    }
+    run(&db, section("A point of sale"));
+    let recount: (i64, rust_decimal::Decimal) = {
+        let row = client
+            .query_one(
+                "select count(*), sum((totals ->> 'total_usd')::numeric) from sales where status = 'completed'",
+                &[],
+            )
+            .await
+            .unwrap();
+        (row.get(0), row.get(1))
+    };
+    let row =
+        client.query_one("select sum(sales_count)::bigint, sum(total_usd) from mv_sales_daily", &[]).await.unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, rust_decimal::Decimal>(1)), recount);
+    assert_eq!(one::<i64>(&client, "select sum(pulso.verify(name))::bigint from pulso.rollups").await, 0);
+    // The old application sells as before; its sale is dated by the shop's clock and has its gross.
+    client
+        .batch_execute("insert into sales (store_id, status, sold_at, totals, payment) select id, 'completed', '2030-01-01 02:00+00', '{\"total_bs\": 40, \"total_usd\": 1}', '{\"method\": \"card\"}' from stores limit 1")
+        .await
+        .unwrap();
+    let new: String = one(&client, "select format('%s %s %s', sale_date, sales_count, trim_scale(avg_ticket_usd)) from mv_sales_daily where sale_date >= '2029-12-01'").await;
+    assert_eq!(new, "2029-12-31 1 1");
+    assert_eq!(crate::pulso(&db, &["plan", "--exit-code"]).status.code(), Some(0));
+    assert!(pulso::migrate::pending(&client).await.unwrap().is_empty());
+}
+
+#[tokio::test]
+async fn orders_and_their_items() {
+    let db = Db::empty().await;
+    let client = db.connect().await;
+    client.batch_execute(include_str!("orders.sql")).await.unwrap();
+    run(&db, section("Any other schema"));
+    for name in ["analytics.orders_daily", "analytics.item_sales_daily"] {
+        assert!(one::<bool>(&client, &format!("select live from pulso.rollups where name = '{name}'")).await);
+        assert_eq!(one::<i64>(&client, &format!("select pulso.verify('{name}')")).await, 0);
+    }
+    let day: (i64, rust_decimal::Decimal) = {
+        let row = client.query_one("select count(*), sum(total) from orders where status = 'paid'", &[]).await.unwrap();
+        (row.get(0), row.get(1))
+    };
+    let row = client
+        .query_one("select sum(orders)::bigint, sum(total) from analytics.orders_daily where status = 'paid'", &[])
+        .await
+        .unwrap();
+    assert_eq!((row.get::<_, i64>(0), row.get::<_, rust_decimal::Decimal>(1)), day);
+    client.batch_execute("update orders set status = 'cancelled' where id = 1").await.unwrap();
+    let left: i64 = one(&client, "select sum(units)::bigint from analytics.item_sales_daily").await;
+    assert_eq!(left, one::<i64>(&client, "select sum(i.quantity)::bigint from order_items i join orders o on o.id = i.order_id where o.status = 'paid'").await);
+}

@@ -1,0 +1,98 @@
+//! `up` and `undo` on a database that sells: no statement of the shop waits for long.
+
+use crate::common::{Db, Pauses};
+use crate::one;
+use indicatif::ProgressBar;
+use pulso::migrate;
+use pulso::simulate::{Counters, Plan, history, live};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+use tokio_util::sync::CancellationToken;
+
+/// Longest waits for a lock of the shop's own sessions, by statement, in milliseconds.
+const WAITING: &str = "
+  select (extract(epoch from clock_timestamp() - a.query_start) * 1000)::bigint, left(a.query, 80)
+    from pg_stat_activity a
+   where a.datname = current_database()
+     and a.wait_event_type = 'Lock'
+     and a.backend_type = 'client backend'
+     and a.application_name not like 'pulso migrate%'
+     and a.pid <> pg_backend_pid()";
+
+async fn sell_and_migrate(days: u32, rate: f64) {
+    let db = Db::empty().await;
+    let mut client = db.connect().await;
+    migrate::up_only(&mut client, &["pos"]).await.unwrap();
+    let mut plan = Plan { history_days: days, rate, duration: None, ..Plan::default() };
+    let cancel = CancellationToken::new();
+    history(db.url(), &plan, &ProgressBar::hidden(), &cancel).await.unwrap();
+    plan.history_days = 0;
+
+    let counters = Arc::new(Counters::default());
+    let tills = {
+        let (url, plan, counters, cancel) = (db.url().to_owned(), plan.clone(), Arc::clone(&counters), cancel.clone());
+        tokio::spawn(async move { live(&url, &plan, counters, &ProgressBar::hidden(), &cancel).await })
+    };
+    let pauses = Pauses::watch();
+    let over = Arc::new(AtomicBool::new(false));
+    let sampler = {
+        let (client, over) = (db.connect().await, Arc::clone(&over));
+        tokio::spawn(async move {
+            let (mut longest, mut samples) = ((0, String::new()), 0);
+            while !over.load(Ordering::Relaxed) {
+                for row in client.query(WAITING, &[]).await.unwrap() {
+                    let waited = (row.get::<_, i64>(0), row.get::<_, String>(1));
+                    longest = std::cmp::max(longest, waited);
+                }
+                samples += 1;
+                tokio::time::sleep(Duration::from_millis(10)).await;
+            }
+            (longest, samples)
+        })
+    };
+    while counters.tickets.load(Ordering::Relaxed) < 20 {
+        assert!(!tills.is_finished(), "the tills do not sell");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    // One pack after another, each there and back, then all.
+    for pack in ["core", "indexes", "rollups", "reports"] {
+        migrate::up_only(&mut client, &[pack]).await.unwrap_or_else(|error| panic!("{pack}: {error}"));
+    }
+    for pack in ["reports", "rollups", "indexes", "core"] {
+        migrate::undo(&mut client, pack, 0, false).await.unwrap_or_else(|error| panic!("undo {pack}: {error}"));
+    }
+    migrate::up(&mut client).await.unwrap();
+    let sold = counters.tickets.load(Ordering::Relaxed);
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    over.store(true, Ordering::Relaxed);
+    let ((waited, statement), samples) = sampler.await.unwrap();
+    cancel.cancel();
+    let shift = tills.await.unwrap().unwrap();
+
+    assert!(sold > 40, "{sold} tickets sold meanwhile");
+    assert!(samples > 50, "{samples} samples");
+    assert!(waited < 1000 || pauses.explain(), "{statement} waited for {waited} ms");
+    assert_eq!(shift.retries, 0, "transactions that had to be tried again");
+    let deadlocks: i64 =
+        one(&client, "select deadlocks from pg_stat_database where datname = current_database()").await;
+    assert_eq!(deadlocks, 0);
+    client.batch_execute("select pulso.fold()").await.unwrap();
+    let wrong: i64 = one(&client, "select sum(pulso.verify(name))::bigint from pulso.rollups").await;
+    assert_eq!(wrong, 0);
+    let unbuilt: i64 = one(&client, "select count(*) from pulso.rollups where not live").await;
+    assert_eq!(unbuilt, 0);
+    println!("{sold} tickets sold, {samples} samples, longest wait {waited} ms: {statement}");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_statement_of_the_shop_waits_for_long() {
+    sell_and_migrate(4, 30.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_statement_of_a_large_shop_waits_for_long() {
+    if crate::common::long() {
+        sell_and_migrate(300, 60.0).await;
+    }
+}

@@ -1,0 +1,69 @@
+//! What docs/privileges.md grants is enough, and no more than that is needed.
+
+use crate::adopt::{blocks, psql};
+use crate::common::{Db, cluster};
+use crate::{one, stderr};
+use std::process::{Command, Stdio};
+
+const DOC: &str = include_str!("../../docs/privileges.md");
+
+/// Runs the binary as the role of the document.
+fn as_migrator(db: &Db, args: &[&str]) -> std::process::Output {
+    let url = db.url().replace("user=postgres", "user=pulso_migrator");
+    assert_ne!(url, db.url());
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pulso"));
+    command.args(args).env("DATABASE_URL", url).stdin(Stdio::null()).output().unwrap()
+}
+
+#[tokio::test]
+async fn the_documents_role_migrates_verifies_and_undoes() {
+    let db = Db::empty().await;
+    let client = db.connect().await;
+    cluster().await;
+    let blocks = blocks(DOC);
+    let (mut superuser, mut run) = (Vec::new(), Vec::new());
+    for (language, text) in &blocks {
+        if language == "sql" {
+            superuser.push(text.replace("shop", &db.name))
+        } else {
+            run.push(text.clone())
+        };
+    }
+    for text in &superuser[..2] {
+        psql(&db, text);
+    }
+    assert!(!one::<bool>(&client, "select rolsuper from pg_roles where rolname = 'pulso_migrator'").await);
+    for line in run.iter().flat_map(|text| text.lines()) {
+        let args: Vec<&str> = line.split_whitespace().skip(1).collect();
+        let output = as_migrator(&db, &args);
+        assert!(output.status.success(), "{line}: {}", stderr(&output));
+    }
+    let owner: String = one(&client, "select string_agg(distinct pg_get_userbyid(relowner), ' ') from pg_class where relnamespace in ('public'::regnamespace, 'analytics'::regnamespace)").await;
+    assert_eq!(owner, "pulso_migrator");
+    client.batch_execute(crate::SALES).await.unwrap();
+    // A till that may only sell, and a reader of the figures.
+    psql(&db, &superuser[2]);
+    client.batch_execute("set role pulso_reader").await.unwrap();
+    assert_eq!(one::<i64>(&client, "select sum(sales_count)::bigint from analytics.sales_daily").await, 2000);
+    assert!(client.batch_execute("select * from public.sales").await.is_err());
+    client.batch_execute("reset role").await.unwrap();
+
+    for pack in ["reports", "rollups", "indexes", "core"] {
+        let output = as_migrator(&db, &["migrate", "undo", pack]);
+        assert!(output.status.success(), "{pack}: {}", stderr(&output));
+    }
+    assert!(
+        one::<bool>(&client, "select exists (select from pg_extension where extname = 'pulso')").await,
+        "it is the superuser's"
+    );
+
+    // Without one of the grants, the list says which.
+    client.batch_execute("revoke create on schema pulso from pulso_migrator").await.unwrap();
+    let output = as_migrator(&db, &["migrate", "plan"]);
+    let plan = String::from_utf8_lossy(&output.stdout).into_owned();
+    assert!(plan.contains("blocked: role pulso_migrator may not create in schema pulso"), "{plan}");
+    client
+        .batch_execute("drop owned by pulso_migrator, pulso_reader cascade; drop role pulso_migrator, pulso_reader")
+        .await
+        .unwrap();
+}

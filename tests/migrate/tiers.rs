@@ -1,0 +1,123 @@
+//! The same contract on every tier: names, columns, types, and at rest the same rows.
+
+use crate::common::{Db, cluster};
+use crate::{assert_same, one, pulso, schema, stderr, stdout};
+use indicatif::ProgressBar;
+use jiff::Timestamp;
+use pulso::migrate::{self, Tier};
+use pulso::simulate::{Plan, history};
+use std::collections::BTreeMap;
+use tokio_postgres::Client;
+use tokio_util::sync::CancellationToken;
+
+/// What people query, with its columns.
+const VIEWS: &str = "
+  select c.relname::text, string_agg(format('%s %s', a.attname, format_type(a.atttypid, a.atttypmod)), ', ' order by a.attnum)
+    from pg_class c
+    join pg_attribute a on a.attrelid = c.oid and a.attnum > 0 and not a.attisdropped
+   where c.relnamespace in ('analytics'::regnamespace, 'public'::regnamespace)
+     and c.relkind in ('v', 'm')
+   group by c.relnamespace, c.relname";
+
+async fn views(client: &Client) -> BTreeMap<String, String> {
+    client.query(VIEWS, &[]).await.unwrap().iter().map(|row| (row.get(0), row.get(1))).collect()
+}
+
+/// Rows as sorted text, with numbers of one value written in one way.
+async fn rows(client: &Client, from: &str) -> Vec<String> {
+    let query = format!(
+        "select regexp_replace(regexp_replace(t::text, '(\\.\\d*?)0+(?!\\d)', '\\1', 'g'), '\\.(?!\\d)', '', 'g') collate \"C\" from {from} t order by 1"
+    );
+    let rows = client.query(&query, &[]).await.unwrap_or_else(|error| panic!("{query}: {error:?}"));
+    rows.iter().map(|row| row.get(0)).collect()
+}
+
+#[tokio::test]
+async fn golden_queries_answer_the_same_on_every_tier() {
+    let until = Timestamp::now();
+    let mut tiers = Vec::new();
+    for tier in [Tier::Extension, Tier::Plain] {
+        let db = Db::empty().await;
+        let mut client = db.connect().await;
+        migrate::up_on(&mut client, tier).await.unwrap();
+        let plan = Plan { shops: 3, history_days: 12, until, ..Plan::default() };
+        history(db.url(), &plan, &ProgressBar::hidden(), &CancellationToken::new()).await.unwrap();
+        client.batch_execute("select refresh_analytics_views()").await.unwrap();
+        tiers.push((db, client));
+    }
+    let [(_, extension), (plain_db, plain)] = &tiers[..] else { unreachable!() };
+    let names = views(extension).await;
+    assert!(names.len() > 18, "{names:?}");
+    assert_eq!(names, views(plain).await);
+    for name in names.keys().filter(|name| *name != "report_freshness") {
+        let (wanted, found) =
+            (rows(extension, &format!("analytics.{name}")).await, rows(plain, &format!("analytics.{name}")).await);
+        assert!(!wanted.is_empty(), "{name} is empty: that proves nothing");
+        assert_eq!(wanted.len(), found.len(), "{name}");
+        assert_eq!(wanted, found, "{name}");
+    }
+    let dashboards = "(select d.* from stores s cross join generate_series(0, 3) n
+                         cross join lateral analytics.dashboard(s.id, analytics.business_date(s.id) - n::int) d)";
+    assert_eq!(rows(extension, dashboards).await, rows(plain, dashboards).await);
+
+    // Between two refreshes the plain tier is as of the last, and says so.
+    plain.batch_execute("update sales set status = 'voided', voided_at = now() where id = (select id from sales where status = 'completed' and kind = 'sale' limit 1)").await.unwrap();
+    let lag = "select (select sum(sales_count) from mv_sales_daily) - (select count(*) from sales where status = 'completed' and kind = 'sale')";
+    assert_eq!(one::<rust_decimal::Decimal>(plain, lag).await, 1.into());
+    assert!(one::<bool>(plain, "select as_of < clock_timestamp() - interval '1 ms' from analytics.report_freshness where report = 'mv_sales_daily'").await);
+    assert_eq!(one::<i64>(plain, "select pulso.fold()").await, 0, "not a minute old");
+    plain.batch_execute("update pulso.plain_rollup set as_of = now() - interval '1 hour'").await.unwrap();
+    assert_eq!(one::<i64>(plain, "select pulso.fold()").await, 6);
+    assert_eq!(one::<rust_decimal::Decimal>(plain, lag).await, 0.into());
+
+    assert!(migrate::pending(plain).await.unwrap().is_empty());
+    assert_eq!(pulso(plain_db, &["plan", "--exit-code"]).status.code(), Some(0));
+    stdout(&pulso(plain_db, &["verify"]));
+    let other = pulso(plain_db, &["up", "--tier", "extension"]);
+    assert_eq!(other.status.code(), Some(2));
+    assert!(stderr(&other).contains("on tier plain"), "{}", stderr(&other));
+}
+
+#[tokio::test]
+async fn the_plain_tier_leaves_nothing_behind() {
+    let db = Db::empty().await;
+    let mut client = db.connect().await;
+    migrate::up_only(&mut client, &["pos"]).await.unwrap();
+    let before = schema(&db).await;
+    let plan = stdout(&pulso(&db, &["plan", "--tier", "plain"]));
+    assert!(
+        plan.contains("tier plain") && plan.contains("look at: tier plain: figures are as of the last refresh"),
+        "{plan}"
+    );
+    assert!(stdout(&pulso(&db, &["up", "--tier", "plain", "--dry-run"])).contains("create table pulso.plain_rollup"));
+    stdout(&pulso(&db, &["up", "--tier", "plain"]));
+    assert!(one::<bool>(&client, "select not exists (select from pg_extension where extname = 'pulso')").await);
+    for pack in ["reports", "rollups", "indexes", "core"] {
+        stdout(&pulso(&db, &["undo", pack]));
+    }
+    assert_same(&before, &schema(&db).await, "after undoing the plain tier");
+    // And the other tier can follow.
+    stdout(&pulso(&db, &["up", "--tier", "extension"]));
+    assert!(one::<bool>(&client, "select exists (select from pulso.rollups)").await);
+}
+
+/// A role that may install nothing, on a database of its own: a managed server.
+#[tokio::test]
+async fn the_plain_tier_needs_no_superuser() {
+    let db = Db::empty().await;
+    let client = db.connect().await;
+    client.batch_execute("create role plain_owner login; grant create on schema public to plain_owner").await.unwrap();
+    client.batch_execute(&format!("grant create on database {} to plain_owner", db.name)).await.unwrap();
+    let url = db.url().replace("user=postgres", "user=plain_owner");
+    let as_owner = |args: &[&str]| {
+        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pulso"));
+        command.arg("migrate").args(args).env("DATABASE_URL", &url).output().unwrap()
+    };
+    let refused = as_owner(&["up"]);
+    assert_eq!(refused.status.code(), Some(1), "the files are on the server: a superuser can help");
+    assert!(stderr(&refused).contains("--tier plain"), "{}", stderr(&refused));
+    stdout(&as_owner(&["up", "--tier", "plain"]));
+    stdout(&as_owner(&["verify"]));
+    assert!(cluster().await.port() > 0);
+    client.batch_execute("drop owned by plain_owner cascade; drop role plain_owner").await.unwrap();
+}

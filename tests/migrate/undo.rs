@@ -1,0 +1,133 @@
+//! Each pack leaves nothing behind when it is undone.
+
+use crate::common::Db;
+use crate::{SALES, assert_same, one, schema, stderr};
+use pulso::migrate;
+
+const PACKS: [&str; 5] = ["pos", "core", "indexes", "rollups", "reports"];
+
+#[tokio::test]
+async fn every_pack_undone_is_as_if_it_had_never_been() {
+    let db = Db::empty().await;
+    let mut client = db.connect().await;
+    // The log stays: it is made before the first schema is looked at.
+    migrate::up_only(&mut client, &["core"]).await.unwrap();
+    migrate::undo(&mut client, "core", 0, false).await.unwrap();
+    for (populated, drop_data) in [(false, false), (true, true)] {
+        let mut before = Vec::new();
+        for pack in PACKS {
+            before.push(schema(&db).await);
+            assert!(!migrate::up_only(&mut client, &[pack]).await.unwrap().is_empty(), "{pack}");
+            assert_ne!(&schema(&db).await, before.last().unwrap(), "{pack} changes nothing");
+            if pack == "pos" && populated {
+                client.batch_execute(SALES).await.unwrap();
+            }
+        }
+        let complete = schema(&db).await;
+        for (number, pack) in PACKS.iter().enumerate().rev() {
+            let undone = migrate::undo(&mut client, pack, 0, drop_data).await.unwrap();
+            assert!(!undone.is_empty(), "{pack}");
+            assert_same(&before[number], &schema(&db).await, &format!("after undoing {pack}"));
+            assert!(migrate::undo(&mut client, pack, 0, drop_data).await.unwrap().is_empty(), "{pack} twice");
+            // And it can be done again, to the same end.
+            if *pack != "pos" {
+                migrate::up_only(&mut client, &PACKS[..=number]).await.unwrap();
+                for later in &PACKS[number + 1..] {
+                    migrate::up_only(&mut client, &[later]).await.unwrap();
+                }
+                let again: Vec<String> = schema(&db).await.lines().map(numberless).collect();
+                let complete: Vec<String> = complete.lines().map(numberless).collect();
+                let (mut again, mut complete) = (again, complete);
+                again.sort();
+                complete.sort();
+                assert_eq!(again, complete, "{pack} again");
+                for later in PACKS[number..].iter().rev() {
+                    migrate::undo(&mut client, later, 0, false).await.unwrap();
+                }
+            }
+        }
+    }
+    let log: i64 =
+        one(&client, "select count(*) from pulso.migration_log where action = 'undo' and outcome = 'done'").await;
+    assert!(log > 50, "{log} entries");
+}
+
+/// The engine numbers its tables: a rollup made anew has another number.
+fn numberless(line: &str) -> String {
+    let mut text = String::new();
+    let mut digits = false;
+    for c in line.chars() {
+        if !c.is_ascii_digit() {
+            text.push(c);
+        } else if !digits {
+            text.push('0');
+        }
+        digits = c.is_ascii_digit();
+    }
+    text
+}
+
+#[tokio::test]
+async fn undo_refuses_what_would_lose_something() {
+    let db = Db::migrated().await;
+    let client = db.connect().await;
+    client.batch_execute(SALES).await.unwrap();
+    for (pack, first) in [("pos", "indexes"), ("core", "rollups"), ("rollups", "reports")] {
+        let output = crate::pulso(&db, &["undo", pack]);
+        assert_eq!(output.status.code(), Some(1));
+        assert!(stderr(&output).contains(&format!("pulso migrate undo {first}")), "{}", stderr(&output));
+    }
+    let before: i64 = one(&client, "select sum(sales_count)::bigint from analytics.sales_daily").await;
+    assert_eq!(before, 2000);
+    for pack in ["reports", "rollups", "indexes"] {
+        crate::stdout(&crate::pulso(&db, &["undo", pack]));
+    }
+    let output = crate::pulso(&db, &["undo", "pos"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(stderr(&output).contains("table public.stores holds rows"), "{}", stderr(&output));
+    assert!(stderr(&output).contains("--drop-data"));
+    assert_eq!(one::<i64>(&client, "select count(*) from sales").await, 2000);
+    crate::stdout(&crate::pulso(&db, &["undo", "pos", "--drop-data"]));
+    assert!(one::<bool>(&client, "select to_regclass('public.sales') is null").await);
+}
+
+#[tokio::test]
+async fn undo_keeps_the_steps_up_to_a_number() {
+    let db = Db::migrated().await;
+    let mut client = db.connect().await;
+    migrate::undo(&mut client, "reports", 0, false).await.unwrap();
+    let undone = migrate::undo(&mut client, "rollups", 1, false).await.unwrap();
+    assert_eq!(undone.len(), 3, "the contract, V2 and C2: {undone:?}");
+    let left: i64 = one(&client, "select count(*) from pulso.rollups").await;
+    assert_eq!(left, 4);
+    let undone = migrate::undo(&mut client, "indexes", 4, false).await.unwrap();
+    assert_eq!(undone.len(), 4, "{undone:?}");
+    assert!(one::<bool>(&client, "select to_regclass('public.sales_sold_at_brin') is not null").await);
+    assert!(one::<bool>(&client, "select to_regclass('public.events_created_at_brin') is null").await);
+    migrate::up(&mut client).await.unwrap();
+    assert!(migrate::pending(&client).await.unwrap().is_empty());
+}
+
+/// A writer keeps its transaction open: undo waits for it, a moment at a time, and nobody waits for undo.
+#[tokio::test]
+async fn undo_waits_for_writers_without_holding_them_up() {
+    let db = Db::migrated().await;
+    let (mut client, writer, other) = (db.connect().await, db.connect().await, db.connect().await);
+    client.batch_execute(SALES).await.unwrap();
+    migrate::undo(&mut client, "reports", 0, false).await.unwrap();
+    let void = "update sales set status = 'voided', voided_at = now() where number = ";
+    writer.batch_execute(&format!("begin; {void} '1'")).await.unwrap();
+    let undoing = tokio::spawn(async move { migrate::undo(&mut client, "rollups", 0, false).await });
+    let pauses = crate::common::Pauses::watch();
+    other.batch_execute("set lock_timeout = '400ms'").await.unwrap();
+    for number in 2..60 {
+        if let Err(error) = other.batch_execute(&format!("{void} '{number}'")).await {
+            assert!(pauses.explain(), "{error:?}");
+        }
+        tokio::time::sleep(std::time::Duration::from_millis(20)).await;
+    }
+    assert!(!undoing.is_finished());
+    writer.batch_execute("commit").await.unwrap();
+    undoing.await.unwrap().unwrap();
+    assert!(one::<bool>(&other, "select not exists (select from pulso.rollups)").await);
+}
