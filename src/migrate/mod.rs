@@ -173,6 +173,15 @@ pub async fn pending(client: &Client) -> Result<Vec<String>> {
     Ok(steps.chain(state.contract.iter().map(|file| format!("contract {file}"))).collect())
 }
 
+/// Refuses a database that lacks any step of this version.
+pub async fn require(client: &Client) -> Result<()> {
+    let pending = pending(client).await?;
+    let Some(first) = pending.first() else { return Ok(()) };
+    let steps = if pending.len() == 1 { "1 step is".to_owned() } else { format!("{} steps are", pending.len()) };
+    Err(Error::failed(format!("the database is not migrated: {steps} pending, first {first}"))
+        .with_hint("Run `pulso migrate up`, or start with `pulso serve --migrate`."))
+}
+
 /// Looks at the database; changes nothing.
 async fn inspect(client: &Client) -> Result<State> {
     let mut packs = Vec::with_capacity(PACKS.len());

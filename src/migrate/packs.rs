@@ -15,6 +15,9 @@ mod embedded {
     pub mod rollups {
         refinery::embed_migrations!("migrations/rollups");
     }
+    pub mod service {
+        refinery::embed_migrations!("migrations/service");
+    }
 }
 
 /// A pack: its migrations have a history table of their own, `pulso.migrations_<name>`.
@@ -43,7 +46,7 @@ impl Pack {
 }
 
 /// All packs, in the order in which they are applied.
-pub const PACKS: [Pack; 4] = [
+pub const PACKS: [Pack; 5] = [
     Pack {
         name: "pos",
         purpose: "tables of a point of sale, for a new database",
@@ -55,6 +58,11 @@ pub const PACKS: [Pack; 4] = [
         name: "rollups",
         purpose: "numbers kept exact in the sale's transaction",
         runner: embedded::rollups::migrations::runner,
+    },
+    Pack {
+        name: "service",
+        purpose: "what the service and the worker keep: jobs, keys",
+        runner: embedded::service::migrations::runner,
     },
 ];
 

@@ -12,7 +12,7 @@ pub use state::AppState;
 
 use crate::db::Server;
 use crate::error::{Error, Kind, Result};
-use crate::{fold, interrupt, logs, migrate, worker};
+use crate::{fold, interrupt, job, logs, migrate, worker};
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state};
 use std::io::ErrorKind;
@@ -50,13 +50,17 @@ pub struct ServeArgs {
     #[arg(long)]
     pub migrate: bool,
 
-    /// When the rollups are verified each night
-    #[arg(long, default_value = "04:30", value_name = "HH:MM")]
-    pub verify_at: jiff::civil::Time,
+    /// Verify the rollups each night at this time: sets the schedule of job verify_rollups (`pulso job`)
+    #[arg(long, value_name = "HH:MM")]
+    pub verify_at: Option<String>,
 
     /// IANA time zone of --verify-at
     #[arg(long, env = "PULSO_TIME_ZONE", default_value = "America/Caracas", value_name = "ZONE")]
     pub time_zone: String,
+
+    /// Run no jobs here: `pulso worker` does elsewhere
+    #[arg(long)]
+    pub no_jobs: bool,
 
     /// Form of the log lines on stderr; PULSO_LOG sets what is logged
     #[arg(long, value_enum, default_value_t)]
@@ -65,9 +69,8 @@ pub struct ServeArgs {
 
 pub async fn run(server: &Server, args: ServeArgs) -> Result<ExitCode> {
     logs::init("info", args.log_format);
-    let jobs = worker::jobs(args.verify_at, &args.time_zone)?;
     let stop = interrupt::token();
-    match stop.run_until_cancelled(prepare(server, args.migrate)).await {
+    match stop.run_until_cancelled(prepare(server, &args)).await {
         Some(outcome) => outcome?,
         None => return Ok(ExitCode::from(interrupt::EXIT_CODE)),
     }
@@ -75,31 +78,36 @@ pub async fn run(server: &Server, args: ServeArgs) -> Result<ExitCode> {
     let service = Service::start(state, args.listen, stop.clone()).await?;
     println!("Pulso at {}", service.url());
     let folder = tokio::spawn(fold::keep_folded(server.url().to_owned(), stop.clone()));
-    let worker = tokio::spawn(worker::run(server.url().to_owned(), jobs, stop.clone()));
+    let worker = tokio::spawn({
+        let (jobs, stop) = ((!args.no_jobs).then(|| worker::Options::new(server.url())), stop.clone());
+        async move {
+            if let Some(options) = jobs {
+                worker::run(options, stop).await;
+            }
+        }
+    });
 
     stop.cancelled().await;
     tracing::info!("stopping; requests under way may finish");
     let outcome = service.finished().await;
-    let _ = tokio::time::timeout(Duration::from_secs(2), async { tokio::join!(folder, worker) }).await;
+    let _ = tokio::time::timeout(Duration::from_secs(12), async { tokio::join!(folder, worker) }).await;
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
 /// The database as the service needs it: migrated, by this call where it is told to.
-async fn prepare(server: &Server, migrate: bool) -> Result<()> {
+async fn prepare(server: &Server, args: &ServeArgs) -> Result<()> {
     let mut client = server.connect().await?;
-    if migrate {
+    if args.migrate {
         for step in migrate::up(&mut client).await? {
             tracing::info!(step, "migrated");
         }
-        return Ok(());
+    } else {
+        migrate::require(&client).await?;
     }
-    let pending = migrate::pending(&client).await?;
-    if pending.is_empty() {
-        return Ok(());
+    match &args.verify_at {
+        Some(time) => job::reschedule(&client, "verify_rollups", &format!("daily {time}"), &args.time_zone, None).await,
+        None => Ok(()),
     }
-    let steps = if pending.len() == 1 { "1 step is".to_owned() } else { format!("{} steps are", pending.len()) };
-    Err(Error::failed(format!("the database is not migrated: {steps} pending, first {}", pending[0]))
-        .with_hint("Run `pulso migrate up`, or start with `pulso serve --migrate`."))
 }
 
 /// The routes without their middleware; the OpenAPI document is made of them.
