@@ -2,7 +2,7 @@
 
 use crate::db::{DatabaseArgs, Server};
 use crate::error::Result;
-use crate::{demo, doctor, job, kpi, load, migrate, rollup, serve, simulate, worker};
+use crate::{demo, doctor, job, key, kpi, load, migrate, rollup, serve, simulate, worker};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -39,6 +39,9 @@ pub enum Command {
     /// See, run, pause and schedule what the workers do
     #[command(subcommand)]
     Job(job::Command),
+    /// Make, list and revoke keys of the HTTP service
+    #[command(subcommand)]
+    Key(key::Command),
     /// Say what is wrong with the database or about to go wrong, each with its cure
     Doctor(doctor::DoctorArgs),
     /// Show a shop's dashboard in the terminal
@@ -65,6 +68,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Worker(args) => worker::command(&server, args).await,
         Command::Job(command) => job::run(&server, command).await,
         Command::Doctor(args) => doctor::run(&server, args).await,
+        Command::Key(command) => key::run(&server, command).await,
         Command::Kpi(args) => kpi::run(&server, args).await,
         Command::Demo(args) => demo::run(&server, args).await,
         Command::Openapi => Ok(ExitCode::SUCCESS),

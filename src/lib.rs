@@ -11,6 +11,7 @@ pub mod error;
 pub mod fold;
 pub mod interrupt;
 pub mod job;
+pub mod key;
 pub mod kpi;
 pub mod load;
 pub mod logs;

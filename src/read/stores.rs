@@ -46,11 +46,16 @@ pub struct StorePage {
     pub next: Option<Uuid>,
 }
 
-/// At most `limit` shops that follow the shop `after`.
-pub async fn stores(client: &Client, after: Option<Uuid>, limit: u16) -> Result<StorePage, ReadError> {
+/// At most `limit` shops that follow the shop `after`; of `only` where it is given.
+pub async fn stores(
+    client: &Client,
+    only: &Option<Vec<Uuid>>,
+    after: Option<Uuid>,
+    limit: u16,
+) -> Result<StorePage, ReadError> {
     let statement = client.prepare_cached(include_str!("../../sql/query/stores.sql")).await?;
     // One more than asked for tells whether there is a next page.
-    let rows = client.query(&statement, &[&after, &(i64::from(limit) + 1)]).await?;
+    let rows = client.query(&statement, &[&after, &(i64::from(limit) + 1), only]).await?;
     let mut stores = rows.iter().map(Store::from_row).collect::<Result<Vec<_>, _>>()?;
     let more = stores.len() > usize::from(limit);
     stores.truncate(usize::from(limit));

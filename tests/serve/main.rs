@@ -4,7 +4,9 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod access;
 mod client;
+mod exchange;
 mod figures;
 mod housekeeping;
 mod life;

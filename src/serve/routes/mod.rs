@@ -1,5 +1,6 @@
 //! The routes, one file a feature.
 
+mod batch;
 mod dashboard;
 mod health;
 mod landing;
@@ -18,6 +19,7 @@ pub fn figures() -> OpenApiRouter<AppState> {
         .routes(routes!(dashboard::show))
         .routes(routes!(sales::series))
         .routes(routes!(products::top))
+        .routes(routes!(batch::batch))
 }
 
 /// What operators and browsers ask: always answered, however busy the figures are.
