@@ -67,11 +67,20 @@ pub const PACKS: [Pack; 5] = [
 ];
 
 /// The contract's objects, in the order in which they are applied: (file, text).
-pub const CONTRACT: [(&str, &str); 4] = [
+pub const CONTRACT: [(&str, &str); 13] = [
     ("10_sales_daily.sql", include_str!("../../sql/contract/10_sales_daily.sql")),
     ("20_product_sales_daily.sql", include_str!("../../sql/contract/20_product_sales_daily.sql")),
     ("30_business_date.sql", include_str!("../../sql/contract/30_business_date.sql")),
     ("40_dashboard.sql", include_str!("../../sql/contract/40_dashboard.sql")),
+    ("50_sales_breakdown.sql", include_str!("../../sql/contract/50_sales_breakdown.sql")),
+    ("51_category_mix.sql", include_str!("../../sql/contract/51_category_mix.sql")),
+    ("52_payment_mix.sql", include_str!("../../sql/contract/52_payment_mix.sql")),
+    ("53_sales_heatmap.sql", include_str!("../../sql/contract/53_sales_heatmap.sql")),
+    ("54_customer_summary.sql", include_str!("../../sql/contract/54_customer_summary.sql")),
+    ("55_cashier_performance.sql", include_str!("../../sql/contract/55_cashier_performance.sql")),
+    ("56_inventory.sql", include_str!("../../sql/contract/56_inventory.sql")),
+    ("57_chain.sql", include_str!("../../sql/contract/57_chain.sql")),
+    ("58_product_abc.sql", include_str!("../../sql/contract/58_product_abc.sql")),
 ];
 
 /// The paragraph of a migration's opening comment that begins with `label`, as one line.

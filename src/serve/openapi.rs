@@ -2,7 +2,7 @@
 
 use super::problem::{Document as Problem, FieldError};
 use crate::error::{Error, Result};
-use crate::read::{Grain, Ranking};
+use crate::read::{Dimension, Grain, Ranking};
 use serde_json::{Value, json};
 use utoipa::{IntoResponses, OpenApi};
 
@@ -13,7 +13,7 @@ use utoipa::{IntoResponses, OpenApi};
         description = "A shop's numbers, exact and fresh at commit.\n\nMoney and quantities are decimal text, never floats. Dates are business dates by the shop's clock and start of day; both ends of a range are included. Every error is a problem document (RFC 9457). Every answer bears `x-request-id`; send your own (letters, digits, `-_.`, up to 128) to find it in the service's log.",
     ),
     // Schemas met only in error responses and parameters are not collected from the routes.
-    components(schemas(Problem, FieldError, Grain, Ranking)),
+    components(schemas(Problem, FieldError, Dimension, Grain, Ranking)),
     tags(
         (name = "figures", description = "What the shops sold"),
         (name = "service", description = "For operators"),

@@ -34,7 +34,11 @@ fn routes_of_a_shop() -> Vec<String> {
 }
 
 fn query_of(route: &str) -> &'static str {
-    if route.ends_with("/dashboard") { "date=2026-07-30" } else { "from=2026-07-23&to=2026-07-31" }
+    match route.rsplit('/').next().unwrap() {
+        "dashboard" => "date=2026-07-30",
+        "inventory" => "days=30",
+        _ => "from=2026-07-23&to=2026-07-31",
+    }
 }
 
 #[tokio::test]
@@ -81,6 +85,12 @@ async fn no_row_crosses_between_two_tenants_by_any_key_or_route() {
                 }
             }
         }
+        let chain = ask(&http, "/v1/chain?from=2026-07-23&to=2026-07-31", secret).await.json();
+        let mut shown: Vec<_> =
+            chain["stores"].as_array().unwrap().iter().map(|s| s["store_id"].as_str().unwrap()).collect();
+        shown.sort_unstable();
+        assert_eq!(shown.len(), sees.len());
+        assert!(shown.iter().all(|store| sees.contains(store)), "{shown:?}");
         let listed = ask(&http, "/v1/stores", secret).await.json();
         let mut ids: Vec<_> = listed["stores"].as_array().unwrap().iter().map(|s| s["id"].as_str().unwrap()).collect();
         ids.sort_unstable();
@@ -92,6 +102,29 @@ async fn no_row_crosses_between_two_tenants_by_any_key_or_route() {
         if sees.len() == 1 {
             let page = ask(&http, &format!("/v1/stores?after={other}"), secret).await.json();
             assert_eq!(page["stores"], json!([]));
+        }
+    }
+}
+
+#[tokio::test]
+async fn roles_reach_as_far_as_they_say() {
+    let db = Db::migrated().await;
+    shop::open(&db.connect().await).await;
+    let http = Client::to(db.url());
+    let keys = ["viewer", "manager", "admin"].map(|role| key(&db, role, &["--all-stores", "--role", role]));
+    let of_managers = ["cashiers", "customers", "inventory"];
+    for route in routes_of_a_shop() {
+        let path = format!("{}?{}", route.replace("{id}", GROCERY), query_of(&route));
+        let guarded = of_managers.contains(&route.rsplit('/').next().unwrap());
+        for (secret, status) in keys.iter().zip([if guarded { 403 } else { 200 }, 200, 200]) {
+            assert_eq!(ask(&http, &path, secret).await.status, status, "{path}");
+        }
+    }
+    for (secret, status) in keys.iter().zip([403, 403, 200]) {
+        let answer = ask(&http, "/metrics", secret).await;
+        assert_eq!(answer.status, status);
+        if status == 403 {
+            assert_eq!(answer.problem()["type"], "urn:pulso:problem:forbidden");
         }
     }
 }

@@ -9,6 +9,7 @@ mod client;
 mod exchange;
 mod figures;
 mod housekeeping;
+mod kpis;
 mod life;
 mod manners;
 mod shop;

@@ -124,10 +124,19 @@ async fn the_openapi_document_lists_each_route_and_what_it_may_answer() {
         "/openapi.json",
         "/ready",
         "/v1/batch",
+        "/v1/chain",
         "/v1/stores",
+        "/v1/stores/{id}/cashiers",
+        "/v1/stores/{id}/categories",
+        "/v1/stores/{id}/customers",
         "/v1/stores/{id}/dashboard",
+        "/v1/stores/{id}/heatmap",
+        "/v1/stores/{id}/inventory",
+        "/v1/stores/{id}/payments",
+        "/v1/stores/{id}/products/abc",
         "/v1/stores/{id}/products/top",
         "/v1/stores/{id}/sales",
+        "/v1/stores/{id}/sales/breakdown",
     ]);
     assert_eq!(listed, routes);
     for (path, item) in paths {

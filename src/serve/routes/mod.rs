@@ -1,9 +1,18 @@
 //! The routes, one file a feature.
 
+mod abc;
 mod batch;
+mod breakdown;
+mod cashiers;
+mod categories;
+mod chain;
+mod customers;
 mod dashboard;
 mod health;
+mod heatmap;
+mod inventory;
 mod landing;
+mod payments;
 mod products;
 mod sales;
 mod stores;
@@ -19,6 +28,15 @@ pub fn figures() -> OpenApiRouter<AppState> {
         .routes(routes!(dashboard::show))
         .routes(routes!(sales::series))
         .routes(routes!(products::top))
+        .routes(routes!(abc::show))
+        .routes(routes!(breakdown::show))
+        .routes(routes!(categories::show))
+        .routes(routes!(payments::show))
+        .routes(routes!(heatmap::show))
+        .routes(routes!(customers::show))
+        .routes(routes!(cashiers::show))
+        .routes(routes!(inventory::show))
+        .routes(routes!(chain::show))
         .routes(routes!(batch::batch))
 }
 
