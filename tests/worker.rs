@@ -331,6 +331,28 @@ async fn a_worker_that_is_told_to_stop_hands_its_job_back() {
 }
 
 #[tokio::test]
+async fn the_worker_command_runs_jobs_and_stops_when_told() {
+    let db = Db::migrated().await;
+    let sql = db.connect().await;
+    sql.batch_execute("create table public.effects (job text, slot timestamptz)").await.unwrap();
+    job(&sql, "often", "every 1s", "UTC", "all", EFFECT).await;
+    let mut worker =
+        Command::new(env!("CARGO_BIN_EXE_pulso")).arg("worker").env("DATABASE_URL", db.url()).spawn().unwrap();
+    until(&sql, "select (count(*) >= 2)::text from public.effects", "true").await;
+    signal(&worker, Signal::SIGTERM);
+    let began = Instant::now();
+    while worker.try_wait().unwrap().is_none() {
+        assert!(began.elapsed() < Duration::from_secs(10), "it does not stop");
+        sleep(Duration::from_millis(20)).await;
+    }
+    assert!(worker.wait().unwrap().success());
+    assert_eq!(text(&sql, "select count(*)::text from pulso.job where lease_until > now()").await, "0");
+    let empty = pulso(&Db::empty().await, &["worker"]);
+    assert_eq!(empty.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&empty.stderr).contains("pulso migrate up"));
+}
+
+#[tokio::test]
 async fn views_are_refreshed_and_their_age_is_seen() {
     let db = Db::migrated().await;
     let sql = db.connect().await;

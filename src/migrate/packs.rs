@@ -67,7 +67,7 @@ pub const PACKS: [Pack; 5] = [
 ];
 
 /// The contract's objects, in the order in which they are applied: (file, text).
-pub const CONTRACT: [(&str, &str); 13] = [
+pub const CONTRACT: [(&str, &str); 16] = [
     ("10_sales_daily.sql", include_str!("../../sql/contract/10_sales_daily.sql")),
     ("20_product_sales_daily.sql", include_str!("../../sql/contract/20_product_sales_daily.sql")),
     ("30_business_date.sql", include_str!("../../sql/contract/30_business_date.sql")),
@@ -81,6 +81,9 @@ pub const CONTRACT: [(&str, &str); 13] = [
     ("56_inventory.sql", include_str!("../../sql/contract/56_inventory.sql")),
     ("57_chain.sql", include_str!("../../sql/contract/57_chain.sql")),
     ("58_product_abc.sql", include_str!("../../sql/contract/58_product_abc.sql")),
+    ("59_customer_rfm.sql", include_str!("../../sql/contract/59_customer_rfm.sql")),
+    ("60_product_xyz.sql", include_str!("../../sql/contract/60_product_xyz.sql")),
+    ("61_product_affinity.sql", include_str!("../../sql/contract/61_product_affinity.sql")),
 ];
 
 /// The paragraph of a migration's opening comment that begins with `label`, as one line.

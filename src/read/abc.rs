@@ -36,6 +36,11 @@ pub struct AbcProduct {
     /// A, B or C.
     #[schema(examples("A"))]
     pub class: String,
+    /// X, Y or Z by how steadily it sells from week to week; null in ranges of fewer than four weeks.
+    #[schema(examples("X"))]
+    pub steadiness: Option<String>,
+    /// The coefficient of variation of its weekly units, to 2 decimals.
+    pub variation: Option<Number>,
     pub units: Number,
     /// Quantity × price, less line discounts, without tax.
     pub revenue_bs: Money,

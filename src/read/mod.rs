@@ -2,6 +2,7 @@
 //! The HTTP routes and the terminal dashboard both use them, so they cannot tell different numbers.
 
 mod abc;
+mod affinity;
 mod breakdown;
 mod cashiers;
 mod categories;
@@ -15,10 +16,12 @@ mod inventory;
 mod payments;
 mod pool;
 mod products;
+mod rfm;
 mod sales;
 mod stores;
 
 pub use abc::{AbcProduct, ProductAbc, product_abc};
+pub use affinity::{Affinity, Pair, affinity};
 pub use breakdown::{BreakdownRow, Dimension, SalesBreakdown, sales_breakdown};
 pub use cashiers::{Cashier, Cashiers, cashiers};
 pub use categories::{Category, CategoryMix, category_mix};
@@ -32,6 +35,7 @@ pub use inventory::{Inventory, InventoryTotals, StockCover, inventory};
 pub use payments::{PaymentMethod, Payments, TenderTotal, payments};
 pub use pool::pool;
 pub use products::{Product, Ranking, TopProducts, top_products};
+pub use rfm::{Rfm, RfmCustomer, Segment, rfm};
 pub use sales::{Grain, Period, SalesSeries, sales};
 pub use stores::{Store, StorePage, store, stores};
 

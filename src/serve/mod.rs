@@ -2,6 +2,9 @@
 
 pub mod access;
 mod boundary;
+mod cache;
+pub mod feed;
+mod live;
 mod manners;
 mod metrics;
 mod openapi;
@@ -85,6 +88,10 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub tokens: access::TokenArgs,
 
+    /// Server for the change feed, folding and jobs, where DATABASE_URL leads through a pooler
+    #[arg(long, env = "PULSO_DIRECT_URL", hide_env_values = true, value_name = "URL")]
+    pub direct_url: Option<String>,
+
     /// Run no jobs here: `pulso worker` does elsewhere
     #[arg(long)]
     pub no_jobs: bool,
@@ -103,11 +110,13 @@ pub async fn run(server: &Server, args: ServeArgs) -> Result<ExitCode> {
         None => return Ok(ExitCode::from(interrupt::EXIT_CODE)),
     }
     let state = AppState::with(server.url(), settings)?;
-    let service = Service::start(state, args.listen, stop.clone()).await?;
+    let service = Service::start(state.clone(), args.listen, stop.clone()).await?;
+    let direct = args.direct_url.as_deref().unwrap_or(server.url());
+    state.follow(direct, feed::CHANNEL, stop.clone());
     println!("Pulso at {}", service.url());
-    let folder = tokio::spawn(fold::keep_folded(server.url().to_owned(), stop.clone()));
+    let folder = tokio::spawn(fold::keep_folded(direct.to_owned(), stop.clone()));
     let worker = tokio::spawn({
-        let (jobs, stop) = ((!args.no_jobs).then(|| worker::Options::new(server.url())), stop.clone());
+        let (jobs, stop) = ((!args.no_jobs).then(|| worker::Options::new(direct)), stop.clone());
         async move {
             if let Some(options) = jobs {
                 worker::run(options, stop).await;
@@ -242,7 +251,13 @@ impl Service {
         state.access.settle(listen, &state).await?;
         let listener = TcpListener::bind(listen).await.map_err(|error| bind_error(listen, &error))?;
         let address = listener.local_addr()?;
+        let closing = state.stop.clone();
         let task = tokio::spawn(async move {
+            let stopped = stop.clone();
+            tokio::spawn(async move {
+                stopped.cancelled().await;
+                closing.cancel();
+            });
             let serving =
                 axum::serve(listener, router(state.clone())).with_graceful_shutdown(stop.clone().cancelled_owned());
             let outcome = tokio::select! {

@@ -134,8 +134,7 @@ fn in_part(operation: &mut Value) {
     let parameter = json!({
         "name": "fields", "in": "query", "required": false,
         "description": "Only these members of the answer, separated by commas; members of members after a dot, as `net_usd,hourly.hour`. The answer is then of type application/vnd.pulso.partial+json",
-        "schema": { "type": "string", "pattern": "^[A-Za-z0-9_]+(\\.[A-Za-z0-9_]+){0,3}(,[A-Za-z0-9_]+(\\.[A-Za-z0-9_]+){0,3})*$" },
-        "example": "store_id"
+        "schema": { "type": "string", "pattern": "^[A-Za-z0-9_]+(\\.[A-Za-z0-9_]+){0,3}(,[A-Za-z0-9_]+(\\.[A-Za-z0-9_]+){0,3})*$" }
     });
     match operation["parameters"].as_array_mut() {
         Some(parameters) => parameters.push(parameter),

@@ -112,7 +112,7 @@ async fn roles_reach_as_far_as_they_say() {
     shop::open(&db.connect().await).await;
     let http = Client::to(db.url());
     let keys = ["viewer", "manager", "admin"].map(|role| key(&db, role, &["--all-stores", "--role", role]));
-    let of_managers = ["cashiers", "customers", "inventory"];
+    let of_managers = ["cashiers", "customers", "inventory", "rfm"];
     for route in routes_of_a_shop() {
         let path = format!("{}?{}", route.replace("{id}", GROCERY), query_of(&route));
         let guarded = of_managers.contains(&route.rsplit('/').next().unwrap());

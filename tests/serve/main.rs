@@ -5,7 +5,9 @@
 mod common;
 
 mod access;
+mod cached;
 mod client;
+mod conformance;
 mod exchange;
 mod figures;
 mod housekeeping;

@@ -1,12 +1,13 @@
 //! `GET /v1/stores/{id}/heatmap`
 
 use crate::read::{self, Grain, Heatmap};
+use crate::serve::cache::{Answer, Rests, json, wants_fresh};
 use crate::serve::openapi::{Problems, UnknownStore};
 use crate::serve::params::{Params, StoreId, day, default_from, range};
 use crate::serve::problem::Problem;
 use crate::serve::state::AppState;
-use axum::Json;
 use axum::extract::State;
+use axum::http::HeaderMap;
 
 const MAX_DAYS: i64 = 366;
 
@@ -28,13 +29,20 @@ const MAX_DAYS: i64 = 366;
 pub async fn show(
     State(state): State<AppState>,
     StoreId(id): StoreId,
+    headers: HeaderMap,
     mut params: Params,
-) -> Result<Json<Heatmap>, Problem> {
+) -> Result<Answer, Problem> {
     let from = params.take("from", day);
     let to = params.take("to", day);
     params.finish()?;
-    let client = state.client().await?;
-    let store = read::store(&client, id).await?;
+    let fresh = wants_fresh(&headers);
+    let store = state.store(id, fresh).await?;
     let range = range(from, to, store.business_date, MAX_DAYS, |to| default_from(Grain::Day, to))?;
-    Ok(Json(read::heatmap(&client, &store, range).await?))
+    let rests = Rests { store: id, from: range.from, to: range.to };
+    let key = format!("heatmap {id} {} {} {}", range.from, range.to, store.name);
+    let load = || async {
+        let client = state.client().await?;
+        json(&read::heatmap(&client, &store, range).await?)
+    };
+    state.answers.get(key, rests, fresh, load).await
 }

@@ -1,6 +1,7 @@
 //! The routes, one file a feature.
 
 mod abc;
+mod affinity;
 mod batch;
 mod breakdown;
 mod cashiers;
@@ -12,8 +13,10 @@ mod health;
 mod heatmap;
 mod inventory;
 mod landing;
+mod live;
 mod payments;
 mod products;
+mod rfm;
 mod sales;
 mod stores;
 
@@ -29,6 +32,8 @@ pub fn figures() -> OpenApiRouter<AppState> {
         .routes(routes!(sales::series))
         .routes(routes!(products::top))
         .routes(routes!(abc::show))
+        .routes(routes!(affinity::show))
+        .routes(routes!(rfm::show))
         .routes(routes!(breakdown::show))
         .routes(routes!(categories::show))
         .routes(routes!(payments::show))
@@ -37,6 +42,7 @@ pub fn figures() -> OpenApiRouter<AppState> {
         .routes(routes!(cashiers::show))
         .routes(routes!(inventory::show))
         .routes(routes!(chain::show))
+        .routes(routes!(live::stream))
         .routes(routes!(batch::batch))
 }
 
