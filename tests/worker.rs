@@ -140,19 +140,11 @@ async fn thousands_of_slots_across_jumps_and_daylight_saving_are_each_run_once()
     assert_eq!(text(&sql, "select count(distinct owner)::text from pulso.job_run where outcome = 'done'").await, "3");
 }
 
-/// Not a test: a worker in a process of its own, for the test below.
-#[tokio::test]
-async fn worker_process() {
-    let Some(url) = std::env::var("PULSO_TEST_WORKER").ok() else { return };
-    worker::run(Options { concurrency: 4, ..Options::new(&url) }, CancellationToken::new()).await;
-}
-
 fn spawn(db: &Db) -> Child {
-    Command::new(std::env::current_exe().unwrap())
-        .args(["--exact", "worker_process", "--nocapture"])
-        .env("PULSO_TEST_WORKER", db.url())
+    Command::new(env!("CARGO_BIN_EXE_pulso"))
+        .args(["worker", "--concurrency", "4"])
+        .env("DATABASE_URL", db.url())
         .stdin(Stdio::null())
-        .stdout(Stdio::null())
         .stderr(Stdio::null())
         .spawn()
         .unwrap()

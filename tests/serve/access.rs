@@ -121,10 +121,12 @@ async fn roles_reach_as_far_as_they_say() {
         }
     }
     for (secret, status) in keys.iter().zip([403, 403, 200]) {
-        let answer = ask(&http, "/metrics", secret).await;
-        assert_eq!(answer.status, status);
-        if status == 403 {
-            assert_eq!(answer.problem()["type"], "urn:pulso:problem:forbidden");
+        for path in ["/metrics", "/v1/freshness"] {
+            let answer = ask(&http, path, secret).await;
+            assert_eq!(answer.status, status, "{path}");
+            if status == 403 {
+                assert_eq!(answer.problem()["type"], "urn:pulso:problem:forbidden");
+            }
         }
     }
 }

@@ -44,15 +44,14 @@ fn schemathesis() -> Result<PathBuf, String> {
 fn document_of_these_shops() -> Value {
     let mut document: Value = serde_json::from_str(&pulso::serve::openapi_json().unwrap()).unwrap();
     let items = document["paths"].as_object_mut().unwrap().values_mut();
-    for parameter in items.flat_map(|item| item["get"]["parameters"].as_array_mut().into_iter().flatten()) {
-        if parameter["name"] == "id" {
-            parameter["schema"]["enum"] = json!([GROCERY, BAR]);
-        }
+    let parameters = items.filter_map(|item| item.get_mut("get")?.get_mut("parameters")?.as_array_mut()).flatten();
+    for parameter in parameters.filter(|parameter| parameter["name"] == "id") {
+        parameter["schema"]["enum"] = json!([GROCERY, BAR]);
     }
     document
 }
 
-async fn conforms(examples: &'static str, seconds: &'static str) {
+async fn conforms(examples: &'static str, seconds: &'static str, at_least: u32) {
     let program = match tokio::task::spawn_blocking(schemathesis).await.unwrap() {
         Ok(program) => program,
         Err(reason) => return skip(&format!("schemathesis is not here: {reason}")),
@@ -107,22 +106,21 @@ async fn conforms(examples: &'static str, seconds: &'static str) {
     assert!(output.status.success(), "{said}");
     println!("{said}");
     let cases = said.lines().find_map(|line| line.trim().split_once(" generated")?.0.parse::<u32>().ok());
-    assert!(cases >= Some(examples.parse::<u32>().unwrap() * 20), "{said}");
+    assert!(cases >= Some(at_least), "{said}");
     assert!(!said.contains("Authentication failed"), "{said}");
     assert_eq!(Client::over(state).get("/health").await.status, 200);
     stop.cancel();
     service.finished().await.unwrap();
 }
 
-/// Some twenty operations: 2,000 examples beside those that cover each parameter's edges.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_service_is_as_its_document_says() {
-    conforms("100", "120").await;
+    conforms("40", "60", 2000).await;
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_service_is_as_its_document_says_for_fifty_thousand_requests() {
     if long() {
-        conforms("2500", "3600").await;
+        conforms("2500", "3600", 50_000).await;
     }
 }

@@ -251,6 +251,13 @@ async fn what_the_service_does_is_counted() {
     }
     assert!(text.ends_with("# EOF\n"));
 
+    let views = http.get("/v1/freshness").await.json()["views"].clone();
+    let of = |name: &str| views.as_array().unwrap().iter().find(|view| view["name"] == name).cloned().unwrap();
+    assert_eq!(of("analytics.sales_hourly")["staleness_seconds"], 0);
+    assert!(
+        of("analytics.seen")["staleness_seconds"].as_i64().unwrap() < 60 && of("analytics.seen")["detail"].is_null()
+    );
+
     let away = Client::to("postgresql://nobody@127.0.0.1:1/none");
     let answer = away.get("/metrics").await;
     assert_eq!(answer.status, 503, "whether there are keys is not known then");

@@ -125,6 +125,7 @@ async fn the_openapi_document_lists_each_route_and_what_it_may_answer() {
         "/ready",
         "/v1/batch",
         "/v1/chain",
+        "/v1/freshness",
         "/v1/live",
         "/v1/stores",
         "/v1/stores/{id}/cashiers",

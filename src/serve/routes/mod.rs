@@ -9,6 +9,7 @@ mod categories;
 mod chain;
 mod customers;
 mod dashboard;
+mod freshness;
 mod health;
 mod heatmap;
 mod inventory;
@@ -43,6 +44,7 @@ pub fn figures() -> OpenApiRouter<AppState> {
         .routes(routes!(inventory::show))
         .routes(routes!(chain::show))
         .routes(routes!(live::stream))
+        .routes(routes!(freshness::show))
         .routes(routes!(batch::batch))
 }
 
