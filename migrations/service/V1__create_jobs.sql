@@ -1,6 +1,6 @@
 -- Jobs of the worker: schedule, lease, history; and how stale each view is.
 -- Locks: none on the shop's tables, everything is new.
--- Undo: drop view pulso.freshness; drop function pulso.refresh_view(regclass); drop table pulso.job_run, pulso.job, pulso.view_refresh.
+-- Undo: drop view pulso.freshness; drop function pulso.refresh_view(regclass), pulso.last_refresh(text, text); drop table pulso.job_run, pulso.job, pulso.view_refresh.
 
 create table pulso.job (
   name text primary key,
@@ -108,15 +108,25 @@ declare
   full_name text;
   populated boolean;
   mode text := 'exclusive';
+  report text;
+  is_report boolean := false;
 begin
-  select format('%I.%I', n.nspname, c.relname), c.relispopulated into full_name, populated
+  select format('%I.%I', n.nspname, c.relname), c.relispopulated, case n.nspname when 'analytics' then c.relname end
+    into full_name, populated, report
     from pg_class c join pg_namespace n on n.oid = c.relnamespace
    where c.oid = refresh_view.view and c.relkind = 'm';
   if not found then
     raise exception '% is not a materialized view', refresh_view.view
       using errcode = '42809', hint = 'They are listed by: select schemaname, matviewname from pg_matviews';
   end if;
-  if populated and exists (
+  -- The reports have a function of their own, which notes the refresh for those who ask there.
+  if to_regprocedure('analytics.refresh_report(text)') is not null then
+    execute 'select exists (select from analytics.report_refresh f where f.report = $1)' into is_report using report;
+  end if;
+  if is_report then
+    mode := case when populated then 'concurrently' else 'exclusive' end;
+    execute 'select analytics.refresh_report($1)' using report;
+  elsif populated and exists (
     select from pg_index i
      where i.indrelid = refresh_view.view and i.indisunique and i.indisvalid and i.indimmediate
        and i.indpred is null and i.indexprs is null
@@ -137,6 +147,24 @@ $$;
 comment on function pulso.refresh_view(regclass) is
   'Refreshes a materialized view and notes when: concurrently where a plain unique index allows it (readers go on), else with readers waiting. Returns which.';
 
+create function pulso.last_refresh(schema_name text, view_name text) returns timestamptz
+language plpgsql stable security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  here timestamptz;
+  there timestamptz;
+begin
+  select f.refreshed_at into here from pulso.view_refresh f where f.name = format('%I.%I', schema_name, view_name);
+  if schema_name = 'analytics' and to_regclass('analytics.report_refresh') is not null then
+    execute 'select f.as_of from analytics.report_refresh f where f.report = $1' into there using view_name;
+  end if;
+  return greatest(here, there);
+end
+$$;
+comment on function pulso.last_refresh(text, text) is
+  'When a materialized view was last refreshed by pulso.refresh_view, or by the functions of the reports; NULL when that is not known.';
+
 create view pulso.freshness as
 select r.name,
        'rollup'::text as kind,
@@ -150,15 +178,16 @@ select r.name,
  union all
 select format('%I.%I', v.schemaname, v.matviewname),
        'materialized view',
-       case when v.ispopulated then f.refreshed_at end,
-       case when v.ispopulated then now() - f.refreshed_at end,
+       case when v.ispopulated then l.at end,
+       case when v.ispopulated then now() - l.at end,
        null,
        null,
        case when not v.ispopulated then 'has no data yet'
             when f.error is not null then 'the last refresh failed: ' || f.error
-            when f.refreshed_at is null then 'was never refreshed by Pulso' end
+            when l.at is null then 'was never refreshed by Pulso' end
   from pg_catalog.pg_matviews v
   left join pulso.view_refresh f on f.name = format('%I.%I', v.schemaname, v.matviewname)
+ cross join lateral (select pulso.last_refresh(v.schemaname, v.matviewname)) as l (at)
  where v.schemaname = 'analytics';
 comment on view pulso.freshness is 'How old the figures of each rollup and each materialized view in schema analytics are. Rollups are fresh at commit.';
 comment on column pulso.freshness.as_of is 'It holds all that was committed by then; NULL when that is not known.';

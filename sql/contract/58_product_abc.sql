@@ -3,14 +3,22 @@ returns table (product_id uuid, revenue_bs numeric, revenue_usd numeric, units n
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select r.product_id, r.revenue_bs, r.revenue_usd, r.units, r.share, r.cumulative,
-         case when r.cumulative - r.share < 80 then 'A' when r.cumulative - r.share < 95 then 'B' else 'C' end
+  select r.product_id, r.revenue_bs, r.revenue_usd, r.units,
+         100 * r.counted / nullif(r.all_revenue, 0), 100 * r.running / nullif(r.all_revenue, 0),
+         case when r.revenue_usd <= 0 then 'C'
+              when 100 * r.above < 80 * r.all_revenue then 'A'
+              when 100 * r.above < 95 * r.all_revenue then 'B'
+              else 'C' end
     from (
           select t.*,
-                 100 * t.revenue_usd / nullif(sum(t.revenue_usd) over (), 0) as share,
-                 100 * sum(t.revenue_usd) over (order by t.revenue_usd desc, t.product_id) / nullif(sum(t.revenue_usd) over (), 0) as cumulative
+                 sum(t.counted) over () as all_revenue,
+                 sum(t.counted) over (order by t.revenue_usd desc, t.product_id) as running,
+                 -- Of all that sold strictly more: equals are in one class.
+                 coalesce(sum(t.counted) over (
+                   order by t.revenue_usd desc range between unbounded preceding and current row exclude group), 0) as above
             from (
-                  select d.product_id, sum(d.revenue_bs) as revenue_bs, sum(d.revenue_usd) as revenue_usd, sum(d.units) as units
+                  select d.product_id, sum(d.revenue_bs) as revenue_bs, sum(d.revenue_usd) as revenue_usd, sum(d.units) as units,
+                         greatest(sum(d.revenue_usd), 0) as counted
                     from analytics.product_sales_daily_totals d
                    where d.store_id = product_abc.store
                      and d.sale_date between product_abc.first and product_abc.last
@@ -20,4 +28,4 @@ as $$
    order by r.revenue_usd desc, r.product_id
 $$;
 comment on function analytics.product_abc(uuid, date, date) is
-  'Products by revenue in US dollars: class A makes the first 80 percent of it, B those up to 95, C the rest. The product that crosses a limit belongs to the better class.';
+  'Products by revenue in US dollars: A while what sells more makes less than 80 percent of it, B less than 95, else C; equals share a class, no revenue is C.';

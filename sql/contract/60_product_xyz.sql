@@ -4,7 +4,7 @@ language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
   select v.product_id, v.weeks, v.mean, v.variation,
-         case when v.weeks < 4 or v.variation is null then null
+         case when v.weeks < 4 then null
               when v.variation <= 0.5 then 'X' when v.variation <= 1 then 'Y' else 'Z' end
     from (
           select w.product_id, w.weeks, sum(w.units) / w.weeks as mean,
@@ -22,4 +22,4 @@ as $$
    order by v.product_id
 $$;
 comment on function analytics.product_xyz(uuid, date, date) is
-  'How steadily products sell: the coefficient of variation of the units of each whole week that ends on the last day, weeks without a sale counted as zero. X up to 0.5, Y up to 1, Z above; NULL in fewer than four weeks.';
+  'How steadily products sell: the coefficient of variation of the units of each whole week that ends on the last day, weeks without a sale counted as zero. X up to 0.5, Y up to 1, Z above or unsold; NULL in fewer than four weeks.';

@@ -81,7 +81,7 @@ pub const CONTRACT: [(&str, &str); 16] = [
     ("56_inventory.sql", include_str!("../../sql/contract/56_inventory.sql")),
     ("57_chain.sql", include_str!("../../sql/contract/57_chain.sql")),
     ("58_product_abc.sql", include_str!("../../sql/contract/58_product_abc.sql")),
-    ("59_customer_rfm.sql", include_str!("../../sql/contract/59_customer_rfm.sql")),
+    ("59_customer_scores.sql", include_str!("../../sql/contract/59_customer_scores.sql")),
     ("60_product_xyz.sql", include_str!("../../sql/contract/60_product_xyz.sql")),
     ("61_product_affinity.sql", include_str!("../../sql/contract/61_product_affinity.sql")),
 ];

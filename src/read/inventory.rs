@@ -33,7 +33,7 @@ pub struct InventoryTotals {
     #[schema(examples(4))]
     pub out_of_stock_count: i64,
     pub total_units: Number,
-    /// Units × cost today; stock below zero is worth nothing.
+    /// Units × cost today; stock below zero, sold before its delivery was booked, counts against it.
     pub total_stock_value_bs: Money,
     pub total_stock_value_usd: Money,
 }

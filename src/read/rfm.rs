@@ -30,8 +30,8 @@ pub struct Rfm {
 /// Customers alike.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct Segment {
-    /// `champions`, `loyal`, `promising`, `at_risk`, `lost` or `occasional`.
-    #[schema(examples("champions"))]
+    /// `champion`, `loyal`, `recent`, `at risk`, `lost` or `regular`.
+    #[schema(examples("champion"))]
     pub segment: String,
     #[schema(examples(14))]
     pub customers: i64,
@@ -62,7 +62,7 @@ pub struct RfmCustomer {
     pub f: i32,
     #[schema(minimum = 1, maximum = 5, examples(5))]
     pub m: i32,
-    #[schema(examples("champions"))]
+    #[schema(examples("champion"))]
     pub segment: String,
 }
 

@@ -29,7 +29,8 @@ const MAX_WAITING: usize = 4096;
 #[derive(Debug, Deserialize)]
 struct Payload {
     seq: u64,
-    changes: Vec<RollupChange>,
+    /// `None`: anything anywhere.
+    changes: Option<Vec<RollupChange>>,
 }
 
 #[derive(Debug, Deserialize)]
@@ -138,7 +139,7 @@ async fn listen(
 /// Asks again and again whether the connection answers and the sender runs; ends by a fault.
 async fn watch(client: &Client, tell: mpsc::Sender<bool>) -> Result<()> {
     loop {
-        let asked = client.query_one("select pulso.folder_running()", &[]);
+        let asked = client.query_one(include_str!("../../sql/query/feed_sender.sql"), &[]);
         let row = tokio::time::timeout(PATIENCE, asked).await;
         let runs = row.map_err(|_| Error::unavailable("the server does not answer"))??.try_get(0)?;
         if tell.send(runs).await.is_err() {
@@ -171,7 +172,12 @@ fn take(text: &str, last: Option<u64>, answers: &Answers, live: &Live) -> u64 {
         }
         Some(_) => {}
     }
-    let changes = changes(payload.changes);
+    let Some(rollups) = payload.changes else {
+        answers.void_all("rollup");
+        live.reset();
+        return payload.seq;
+    };
+    let changes = changes(rollups);
     for change in &changes {
         match change.store {
             None => answers.void_all("rollup"),
@@ -226,7 +232,7 @@ mod tests {
                  {{"rollup": "analytics.d", "keys": null}}]}}"#
         );
         let payload: Payload = serde_json::from_str(&text).expect("a payload");
-        let told = changes(payload.changes);
+        let told = changes(payload.changes.expect("changes"));
         let of = |index: usize| (told[index].store.is_some(), told[index].days.as_ref().map(BTreeSet::len));
         assert_eq!((payload.seq, told.len()), (7, 4));
         assert_eq!([of(0), of(1), of(2), of(3)], [(true, Some(2)), (true, None), (false, None), (false, None)]);

@@ -334,6 +334,8 @@ async fn tokens_are_believed_only_when_a_trusted_issuer_signed_them() {
         ("odd role", json!({"role": "root"})),
         ("no stores", json!({"stores": null})),
         ("odd stores", json!({"stores": "all"})),
+        ("no subject", json!({"sub": ""})),
+        ("long subject", json!({"sub": "x".repeat(300)})),
     ] {
         assert_eq!(ask(&http, &path, &with(change)).await.status, 401, "{why}");
     }

@@ -1,11 +1,11 @@
 //! Kept answers and live streams, fed by notifications that the test sends on a channel of its own.
 
 use crate::client::{Answer, Client};
-use crate::common::{Db, Pauses};
+use crate::common::{Db, Pauses, skip};
 use crate::shop::{self, BAR, DAY, GROCERY};
 use axum::body::Body;
 use axum::http::Request;
-use pulso::serve::{AppState, Service};
+use pulso::serve::{AppState, Service, feed};
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
@@ -231,6 +231,42 @@ async fn two_services_never_give_what_was_announced_as_old_while_the_feed_is_cut
         }
     }
     assert!(hits > 60, "{hits} answers were kept ones");
+    stage.stop.cancel();
+}
+
+#[tokio::test]
+async fn the_extensions_own_feed_voids_what_a_sale_changes() {
+    const BOUND: Duration = Duration::from_secs(2);
+    let pauses = Pauses::watch();
+    let stage = Stage::open().await;
+    let sends = "select to_regprocedure('pulso.announce()') is not null";
+    if !stage.sql.query_one(sends, &[]).await.unwrap().get::<_, bool>(0) {
+        return skip("this extension sends no change feed");
+    }
+    let state = AppState::new(stage.db.url(), 4, 64).unwrap();
+    state.follow(stage.db.url(), feed::CHANNEL, stage.stop.clone());
+    stage.listening(2).await;
+    let http = Client::over(state);
+    let path = format!("/v1/stores/{GROCERY}/dashboard?date={DAY}");
+    let mut hits = 0;
+    for number in 1..=40_u64 {
+        stage.sell(GROCERY, &format!("real {number}")).await;
+        let committed = Instant::now();
+        while http.get(&path).await.json()["sales_count"] != 3 + number {
+            assert!(
+                committed.elapsed() < BOUND || pauses.explain(),
+                "sale {number} is not seen after {:?}",
+                committed.elapsed()
+            );
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+        tokio::time::sleep(Duration::from_millis(if number % 8 == 0 { 400 } else { 20 })).await;
+        http.get(&path).await;
+        let again = http.get(&path).await;
+        hits += u32::from(again.header("x-pulso-cache") == "hit");
+        assert_eq!(again.json()["sales_count"], 3 + number);
+    }
+    assert!(hits > 5, "{hits} answers were kept ones");
     stage.stop.cancel();
 }
 

@@ -138,9 +138,16 @@ impl Access {
 
     /// Before the service listens: on an address that others reach, nobody comes in without saying who it is.
     pub async fn settle(&self, listen: SocketAddr, state: &AppState) -> Result<()> {
-        if listen.ip().is_loopback() || self.settings.mode == Mode::None || self.closed.swap(true, Ordering::Relaxed) {
+        if self.settings.mode == Mode::None || self.closed.load(Ordering::Relaxed) {
             return Ok(());
         }
+        if listen.ip().is_loopback() {
+            if matches!(self.has_keys(state).await, Ok(false)) {
+                tracing::info!("there is no key yet (`pulso key create`): whoever is on this machine may ask");
+            }
+            return Ok(());
+        }
+        self.closed.store(true, Ordering::Relaxed);
         if self.has_keys(state).await.unwrap_or(false) {
             return Ok(());
         }

@@ -13,6 +13,8 @@ use uuid::Uuid;
 /// Clocks of issuer and service may differ by so much.
 const LEEWAY_SECONDS: u64 = 30;
 const MIN_SECRET: usize = 32;
+/// Callers are remembered by their names.
+const MAX_SUBJECT: usize = 256;
 
 #[derive(Debug, Clone, Default, clap::Args)]
 #[command(next_help_heading = "Tokens (JWT)")]
@@ -121,6 +123,9 @@ impl Tokens {
             }
             if let Ok(data) = decode::<Claims>(token, &trusted.key, &self.validation(trusted.algorithm)) {
                 let claims = data.claims;
+                if claims.sub.is_empty() || claims.sub.len() > MAX_SUBJECT {
+                    return Err(REFUSED);
+                }
                 let stores = match claims.stores {
                     Stores::All(Star::Star) => Scope::All,
                     Stores::Some(stores) => Scope::Only(stores),

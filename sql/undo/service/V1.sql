@@ -1,0 +1,4 @@
+-- Jobs of the users' own go with their history.
+drop view pulso.freshness;
+drop function pulso.refresh_view(regclass), pulso.last_refresh(text, text);
+drop table pulso.job_run, pulso.job, pulso.view_refresh;

@@ -1,0 +1,2 @@
+-- Every key ends with it.
+drop table pulso.api_key;
