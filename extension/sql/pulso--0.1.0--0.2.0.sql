@@ -5,8 +5,10 @@
 
 alter table pulso.rollup add column replaces integer;
 alter table pulso.rollup add column joined regclass[] not null default '{}';
+alter table pulso.rollup add column companion_of integer;
 comment on column pulso.rollup.replaces is 'The rollup whose place it takes once it is built; NULL but while pulso.alter_rollup is at work.';
 comment on column pulso.rollup.joined is 'The tables that are joined to it.';
+comment on column pulso.rollup.companion_of is 'The rollup that it is a part of: it counts the values that its count(distinct), min, max or percentiles need; NULL for a whole one.';
 
 -- A dump brings base and deltas as they were, and each trigger after the rows of its table: all fits. But where rows
 -- are loaded into a table whose triggers are there already, each is captured on top of a base that counts it. So a
@@ -39,6 +41,35 @@ comment on function pulso.state_is_loaded() is
 -- The engine itself inserts what is not live yet.
 create trigger state_is_loaded before insert on pulso.state
   for each row when (new.live) execute function pulso.state_is_loaded();
+
+-- Inlined by the planner; with the digits that Postgres's own aggregates give (numeric_stddev_internal).
+create function pulso.variance_of(present bigint, total numeric, squares numeric, sample boolean)
+returns numeric
+language sql immutable parallel safe
+return case
+  when present > sample::integer then
+    greatest(present::numeric * squares - total * total, 0)
+      / (present::numeric * (present - sample::integer)::numeric)
+end;
+comment on function pulso.variance_of(bigint, numeric, numeric, boolean) is
+  'The variance that a rollup''s parts make: values present, their total, the total of their squares; of a sample or of all.';
+
+-- Of the square root exactly as many digits as the variance has, rounded half up as sqrt_var does.
+create function pulso.stddev_of(variance numeric)
+returns numeric
+language sql immutable strict parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+  select case
+           when variance in ('NaN', 0) then variance
+           else r.root + case when (r.root + 0.5 * r.unit) * (r.root + 0.5 * r.unit) <= variance then r.unit else 0 end
+         end
+    from (
+          select pg_catalog.trunc(pg_catalog.sqrt(pg_catalog.round(variance, pg_catalog.scale(variance) + 8)), pg_catalog.scale(variance)) as root,
+                 pg_catalog.concat('1e-', pg_catalog.scale(variance))::numeric as unit
+         ) as r
+$$;
+comment on function pulso.stddev_of(numeric) is 'The standard deviation of a variance, as Postgres''s own aggregates round it.';
 
 -- ---------------------------------------------------------------- life of a rollup
 
@@ -226,9 +257,71 @@ begin
         raise warning 'pulso: rollup % cannot be folded and runs its query from now on: %', one, sqlerrm;
     end;
   end loop;
+  perform pulso.send_changes();
   return folded;
 end
 $$;
+
+-- ---------------------------------------------------------------- the change feed
+
+create sequence pulso.change as bigint cache 1;
+comment on sequence pulso.change is 'Numbers the notifications on channel pulso_changes; a listener that misses one forgets all that it knows.';
+
+create function pulso.has_news(id integer) returns boolean
+language c volatile strict
+as 'MODULE_PATHNAME', 'has_news_wrapper';
+comment on function pulso.has_news(integer) is 'Whether a rollup has committed deltas that this session has not announced.';
+
+create function pulso.look(id integer, live boolean) returns void
+language c volatile strict
+as 'MODULE_PATHNAME', 'look_wrapper';
+comment on function pulso.look(integer, boolean) is
+  'Notes which groups of a rollup have changed; any, where it is not live.';
+
+create function pulso.send_changes() returns bigint
+language c volatile
+as 'MODULE_PATHNAME', 'send_changes_wrapper';
+comment on function pulso.send_changes() is
+  'Sends what this transaction has noted as one notification on channel pulso_changes; returns the number of rollups in it.';
+
+revoke execute on function pulso.has_news(integer), pulso.look(integer, boolean), pulso.send_changes() from public;
+
+create function pulso.announce() returns bigint
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  changed integer[];
+  queries integer[];
+  one integer;
+begin
+  if pg_catalog.current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+    raise exception 'pulso.announce cannot run at isolation level %', pg_catalog.current_setting('transaction_isolation')
+      using errcode = '25001', hint = 'Its snapshot must be younger than the changes that it looks for: call it in READ COMMITTED.';
+  end if;
+  if pg_catalog.pg_is_in_recovery() then
+    raise exception 'pulso.announce cannot run on a standby'
+      using errcode = '25006', hint = 'Listen on the primary.';
+  end if;
+  select pg_catalog.array_agg(r.id) filter (where s.live and pulso.is_whole(r.base) and pulso.has_news(r.id)),
+         pg_catalog.array_agg(r.id) filter (where not s.live and r.replaces is null)
+    into changed, queries
+    from pulso.rollup r
+    join pulso.state s on s.id = r.id;
+  if changed is not null then
+    perform pulso.close_generations();
+    foreach one in array changed loop
+      perform pulso.look(one, true);
+    end loop;
+  end if;
+  foreach one in array coalesce(queries, '{}') loop
+    perform pulso.look(one, false);
+  end loop;
+  return pulso.send_changes();
+end
+$$;
+comment on function pulso.announce() is
+  'Announces on channel pulso_changes which groups have changed since this session last did; returns the number of rollups. Folding does it by itself; this is for what cannot be folded yet.';
 
 -- ---------------------------------------------------------------- what there is
 
@@ -247,12 +340,15 @@ select r.id,
        pg_catalog.pg_total_relation_size(r.base) as base_bytes,
        pg_catalog.pg_total_relation_size(r.delta) as delta_bytes,
        pg_catalog.pg_get_viewdef(r.definition) as query,
-       o.view::text as replaces
+       o.view::text as replaces,
+       w.view::text as companion_of
   from pulso.rollup r
   join pulso.state s on s.id = r.id
   left join pg_catalog.pg_class c on c.oid = r.base
-  left join pulso.rollup o on o.id = r.replaces;
+  left join pulso.rollup o on o.id = r.replaces
+  left join pulso.rollup w on w.id = r.companion_of;
 
+comment on column pulso.rollups.companion_of is 'The rollup that this one is a part of, counting its values one by one.';
 comment on column pulso.rollups.replaces is 'The rollup whose place this one takes once it is built; NULL but while pulso.alter_rollup is at work.';
 
 create view pulso.progress as

@@ -16,6 +16,7 @@ create table pulso.rollup (
   created_at timestamptz not null default now(),
   replaces integer,
   joined regclass[] not null default '{}',
+  companion_of integer,
   constraint rollup_view_key unique (view)
 );
 comment on table pulso.rollup is 'One row per rollup. Written by the functions of this schema only; read pulso.rollups.';
@@ -23,6 +24,7 @@ comment on column pulso.rollup.view is 'The view that people query.';
 comment on column pulso.rollup.definition is 'A view of the rollup''s query: it lets Postgres track renames and dependencies, and is what verify compares with.';
 comment on column pulso.rollup.source is 'The table whose rows are counted.';
 comment on column pulso.rollup.joined is 'The tables that are joined to it.';
+comment on column pulso.rollup.companion_of is 'The rollup that it is a part of: it counts the values that its count(distinct), min, max or percentiles need; NULL for a whole one.';
 comment on column pulso.rollup.base is 'Groups folded so far.';
 comment on column pulso.rollup.delta is 'Changes not folded yet.';
 comment on column pulso.rollup.replaces is 'The rollup whose place it takes once it is built; NULL but while pulso.alter_rollup is at work.';
@@ -103,6 +105,35 @@ return case
 end;
 comment on function pulso.sum_of(bigint, numeric, bigint, bigint, bigint) is
   'The sum that a rollup''s parts make: values present, total of the finite ones, counts of NaN, Infinity and -Infinity.';
+
+-- Inlined by the planner; with the digits that Postgres's own aggregates give (numeric_stddev_internal).
+create function pulso.variance_of(present bigint, total numeric, squares numeric, sample boolean)
+returns numeric
+language sql immutable parallel safe
+return case
+  when present > sample::integer then
+    greatest(present::numeric * squares - total * total, 0)
+      / (present::numeric * (present - sample::integer)::numeric)
+end;
+comment on function pulso.variance_of(bigint, numeric, numeric, boolean) is
+  'The variance that a rollup''s parts make: values present, their total, the total of their squares; of a sample or of all.';
+
+-- Of the square root exactly as many digits as the variance has, rounded half up as sqrt_var does.
+create function pulso.stddev_of(variance numeric)
+returns numeric
+language sql immutable strict parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+  select case
+           when variance in ('NaN', 0) then variance
+           else r.root + case when (r.root + 0.5 * r.unit) * (r.root + 0.5 * r.unit) <= variance then r.unit else 0 end
+         end
+    from (
+          select pg_catalog.trunc(pg_catalog.sqrt(pg_catalog.round(variance, pg_catalog.scale(variance) + 8)), pg_catalog.scale(variance)) as root,
+                 pg_catalog.concat('1e-', pg_catalog.scale(variance))::numeric as unit
+         ) as r
+$$;
+comment on function pulso.stddev_of(numeric) is 'The standard deviation of a variance, as Postgres''s own aggregates round it.';
 
 -- ---------------------------------------------------------------- life of a rollup
 
@@ -323,11 +354,73 @@ begin
         raise warning 'pulso: rollup % cannot be folded and runs its query from now on: %', one, sqlerrm;
     end;
   end loop;
+  perform pulso.send_changes();
   return folded;
 end
 $$;
 comment on function pulso.fold(text) is
   'Folds the pending deltas of one rollup, or of all; returns how many. Answers do not change by it, reads get cheaper.';
+
+-- ---------------------------------------------------------------- the change feed
+
+create sequence pulso.change as bigint cache 1;
+comment on sequence pulso.change is 'Numbers the notifications on channel pulso_changes; a listener that misses one forgets all that it knows.';
+
+create function pulso.has_news(id integer) returns boolean
+language c volatile strict
+as 'MODULE_PATHNAME', 'has_news_wrapper';
+comment on function pulso.has_news(integer) is 'Whether a rollup has committed deltas that this session has not announced.';
+
+create function pulso.look(id integer, live boolean) returns void
+language c volatile strict
+as 'MODULE_PATHNAME', 'look_wrapper';
+comment on function pulso.look(integer, boolean) is
+  'Notes which groups of a rollup have changed; any, where it is not live.';
+
+create function pulso.send_changes() returns bigint
+language c volatile
+as 'MODULE_PATHNAME', 'send_changes_wrapper';
+comment on function pulso.send_changes() is
+  'Sends what this transaction has noted as one notification on channel pulso_changes; returns the number of rollups in it.';
+
+revoke execute on function pulso.has_news(integer), pulso.look(integer, boolean), pulso.send_changes() from public;
+
+create function pulso.announce() returns bigint
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  changed integer[];
+  queries integer[];
+  one integer;
+begin
+  if pg_catalog.current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+    raise exception 'pulso.announce cannot run at isolation level %', pg_catalog.current_setting('transaction_isolation')
+      using errcode = '25001', hint = 'Its snapshot must be younger than the changes that it looks for: call it in READ COMMITTED.';
+  end if;
+  if pg_catalog.pg_is_in_recovery() then
+    raise exception 'pulso.announce cannot run on a standby'
+      using errcode = '25006', hint = 'Listen on the primary.';
+  end if;
+  select pg_catalog.array_agg(r.id) filter (where s.live and pulso.is_whole(r.base) and pulso.has_news(r.id)),
+         pg_catalog.array_agg(r.id) filter (where not s.live and r.replaces is null)
+    into changed, queries
+    from pulso.rollup r
+    join pulso.state s on s.id = r.id;
+  if changed is not null then
+    perform pulso.close_generations();
+    foreach one in array changed loop
+      perform pulso.look(one, true);
+    end loop;
+  end if;
+  foreach one in array coalesce(queries, '{}') loop
+    perform pulso.look(one, false);
+  end loop;
+  return pulso.send_changes();
+end
+$$;
+comment on function pulso.announce() is
+  'Announces on channel pulso_changes which groups have changed since this session last did; returns the number of rollups. Folding does it by itself; this is for what cannot be folded yet.';
 
 -- ---------------------------------------------------------------- what there is
 
@@ -371,11 +464,13 @@ select r.id,
        pg_catalog.pg_total_relation_size(r.base) as base_bytes,
        pg_catalog.pg_total_relation_size(r.delta) as delta_bytes,
        pg_catalog.pg_get_viewdef(r.definition) as query,
-       o.view::text as replaces
+       o.view::text as replaces,
+       w.view::text as companion_of
   from pulso.rollup r
   join pulso.state s on s.id = r.id
   left join pg_catalog.pg_class c on c.oid = r.base
-  left join pulso.rollup o on o.id = r.replaces;
+  left join pulso.rollup o on o.id = r.replaces
+  left join pulso.rollup w on w.id = r.companion_of;
 comment on view pulso.rollups is 'The rollups, what they rest on, and how far they are folded.';
 comment on column pulso.rollups.live is 'false: the view runs its query instead of reading the rollup; reason says why.';
 comment on column pulso.rollups.capture_mode is 'statement: captured once per statement from the transition tables.';
@@ -383,6 +478,7 @@ comment on column pulso.rollups.groups_estimate is 'Groups in the base, as of it
 comment on column pulso.rollups.pending_deltas is 'Deltas that each read adds to the base until they are folded.';
 comment on column pulso.rollups.open_generations is 'Generations that an open transaction kept from being folded.';
 
+comment on column pulso.rollups.companion_of is 'The rollup that this one is a part of, counting its values one by one.';
 comment on column pulso.rollups.replaces is 'The rollup whose place this one takes once it is built; NULL but while pulso.alter_rollup is at work.';
 
 create view pulso.progress as

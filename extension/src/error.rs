@@ -30,6 +30,8 @@ pub enum Refusal {
     Serialization,
     #[error("the query of a rollup must be a single SELECT")]
     NotASelect,
+    #[error("{view} is a part of rollup {whole}")]
+    Part { view: String, whole: String },
     #[error("you must own {what}")]
     NotOwner { what: String },
     #[error("there is no rollup {name}")]
@@ -65,6 +67,7 @@ impl Refusal {
             | Self::Join { .. }
             | Self::Entangled { .. } => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::Busy { .. } | Self::Readers { .. } => Code::ERRCODE_LOCK_NOT_AVAILABLE,
+            Self::Part { .. } => Code::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
             Self::Outdated { .. } => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::Columns { .. } => Code::ERRCODE_INVALID_TABLE_DEFINITION,
             Self::NotASelect => Code::ERRCODE_SYNTAX_ERROR,
@@ -106,6 +109,7 @@ impl Refusal {
                 "Nothing was changed. With with_data => false, pulso.build(name) fills the new query without holding up \
                  writers, and can be called again when the view is free."
             }
+            Self::Part { .. } => "Change or drop the whole.",
             Self::Outdated { .. } => "Run: alter extension pulso update",
             Self::Columns { .. } => {
                 "Columns can only be added at the end, since other views may read the ones that are there. \

@@ -7,6 +7,7 @@ mod common;
 
 mod concurrency;
 mod crash;
+mod feed;
 mod histories;
 mod install;
 mod isolation;
@@ -18,6 +19,7 @@ mod restore;
 mod sessions;
 mod statements;
 mod upgrade;
+mod values;
 
 use tokio_postgres::Client;
 

@@ -13,6 +13,7 @@
 //! not live, so that its view is its query; or with its old base and all of its old deltas.
 
 use super::capture::names;
+use super::feed;
 use super::sql::Sql;
 use crate::error::{OrRaise, Refusal};
 use crate::generation;
@@ -77,11 +78,20 @@ fn fill(name: &str, anew: bool) -> Result<i64, Refusal> {
     if by_id(target.id).is_none() {
         return if target.id == rollup.id { Err(Refusal::NoRollup { name: name.to_owned() }) } else { Ok(0) };
     }
-    let live: Option<bool> = session::one("select s.live from pulso.state s where s.id = $1", &[arg(target.id)]);
-    if !anew && live == Some(true) {
+    for companion in catalog::companions(target.id) {
+        lock::exclusive(Tag::Folder(companion.id));
+        if anew || !is_live(companion.id) {
+            rebuild(&companion);
+        }
+    }
+    if !anew && is_live(target.id) {
         return Ok(0);
     }
     Ok(rebuild(&target))
+}
+
+fn is_live(id: i32) -> bool {
+    session::one("select s.live from pulso.state s where s.id = $1", &[arg(id)]) == Some(true)
 }
 
 /// The rollup of that name.
@@ -127,6 +137,10 @@ pub fn rebuild(rollup: &Rollup) -> i64 {
           where id = $1",
         &[arg(rollup.id), arg(horizon.through), arg(horizon.open.iter().copied().collect::<Vec<i64>>())],
     );
+    // Its deltas are gone unannounced.
+    if rollup.companion_of.is_none() {
+        feed::announce_all(&sql.names().view);
+    }
     stored as i64
 }
 

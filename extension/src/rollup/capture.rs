@@ -39,7 +39,7 @@ struct Member {
 
 thread_local! {
     /// The rollups of each table, until something about one of them changes.
-    static TABLES: RefCell<HashMap<pg_sys::Oid, Rc<Vec<Set>>>> = RefCell::default();
+    static TABLES: RefCell<(u64, HashMap<pg_sys::Oid, Rc<Vec<Set>>>)> = RefCell::default();
 }
 
 /// Called before each statement on a table that is joined.
@@ -172,24 +172,33 @@ pub fn names(rollup: &Rollup) -> Names {
         definition: session::qualified_name(rollup.definition),
         base: session::qualified_name(rollup.base),
         delta: session::qualified_name(rollup.delta),
+        companions: catalog::companions(rollup.id).iter().map(|one| session::qualified_name(one.view)).collect(),
     }
 }
 
 fn sets_of(table: pg_sys::Oid) -> Rc<Vec<Set>> {
-    if invalidation::take() {
-        TABLES.take();
-    }
-    if let Some(sets) = TABLES.with_borrow(|tables| tables.get(&table).cloned()) {
+    let epoch = invalidation::epoch();
+    let known = TABLES.with_borrow_mut(|(filled_in, tables)| {
+        if *filled_in != epoch {
+            *filled_in = epoch;
+            tables.clear();
+        }
+        tables.get(&table).cloned()
+    });
+    if let Some(sets) = known {
         return sets;
     }
     invalidation::watch(table);
     let rollups: Vec<Rollup> = catalog::rollups().into_iter().filter(|rollup| rollup.reads(table)).collect();
-    for rollup in &rollups {
-        invalidation::watch(rollup.definition);
-        invalidation::watch(rollup.delta);
-        std::iter::once(&rollup.source).chain(&rollup.joined).for_each(|table| invalidation::watch(*table));
-    }
+    rollups.iter().for_each(watch);
     let sets = Rc::new(Set::of(rollups));
-    TABLES.with_borrow_mut(|tables| tables.insert(table, Rc::clone(&sets)));
+    // Whatever has changed meanwhile is looked up again at the next statement.
+    TABLES.with_borrow_mut(|(_, tables)| tables.insert(table, Rc::clone(&sets)));
     sets
+}
+
+/// From now on, changes of what a rollup rests on count.
+pub fn watch(rollup: &Rollup) {
+    let own = [&rollup.view, &rollup.definition, &rollup.delta, &rollup.source];
+    own.into_iter().chain(&rollup.joined).for_each(|relation| invalidation::watch(*relation));
 }

@@ -37,7 +37,7 @@ fn create(name: &str, text: &str, with_data: bool) -> Result<(), Refusal> {
     if taken == Some(true) {
         return Err(Refusal::NameTaken { name: view });
     }
-    make(&Wanted { schema: &schema, relation: &relation, query: text, with_data, replaces: None })?;
+    make(&Wanted { schema: &schema, relation: &relation, query: text, with_data, replaces: None, companion_of: None })?;
     Ok(())
 }
 
@@ -50,6 +50,19 @@ pub struct Wanted<'a> {
     pub with_data: bool,
     /// The rollup whose place it is to take. Until then its view is in the engine's schema.
     pub replaces: Option<i32>,
+    /// The rollup whose values it counts one by one; its view is in the engine's schema for good.
+    pub companion_of: Option<i32>,
+}
+
+impl Wanted<'_> {
+    /// What the view in the engine's schema is for.
+    fn inner_view(&self) -> Option<&'static str> {
+        match (self.replaces, self.companion_of) {
+            (Some(_), _) => Some("next"),
+            (_, Some(_)) => Some("values"),
+            _ => None,
+        }
+    }
 }
 
 /// Makes a rollup that the role in force will own; returns its number.
@@ -66,13 +79,14 @@ pub fn make(wanted: &Wanted<'_>) -> Result<i32, Refusal> {
     let inner =
         |schema: &str, suffix: &str| quote_qualified_identifier(schema, format!("{stem}_{id}_{suffix}").as_str());
     let names = Names {
-        view: match wanted.replaces {
+        view: match wanted.inner_view() {
             None => quote_qualified_identifier(wanted.schema, wanted.relation),
-            Some(_) => inner(wanted.schema, "next"),
+            Some(purpose) => inner(wanted.schema, purpose),
         },
         definition: inner("pulso", "query"),
         base: inner("pulso", "base"),
         delta: inner("pulso", "delta"),
+        companions: Vec::new(),
     };
 
     // The query is read with the caller's rights and search path, in the schema where the caller may make views;
@@ -87,7 +101,14 @@ pub fn make(wanted: &Wanted<'_>) -> Result<i32, Refusal> {
     }
     let joined: Vec<pg_sys::Oid> = definition.tables[1..].iter().map(|table| table.relation).collect();
 
-    let sql = Sql::new(id, names, &definition);
+    let mut sql = Sql::new(id, names, &definition);
+    let companions = (0..definition.companions.len()).map(|companion| {
+        let query = sql.companion(companion);
+        let made = make(&Wanted { query: &query, replaces: None, companion_of: Some(id), ..*wanted })?;
+        Ok(build::by_id(made).map(|made| session::qualified_name(made.view)).unwrap_or_default())
+    });
+    let companions = companions.collect::<Result<Vec<String>, Refusal>>()?;
+    sql.name_companions(companions);
     let names = sql.names();
     {
         let _role = AsRole::become_role(owner);
@@ -100,7 +121,7 @@ pub fn make(wanted: &Wanted<'_>) -> Result<i32, Refusal> {
     }
     session::run(&sql.create_view(), &[]);
     let view = oid_of(&names.view);
-    if wanted.replaces.is_some() {
+    if wanted.inner_view().is_some() {
         move_to_engine(&names.view, owner);
     }
     // The lock of CREATE TRIGGER: it waits for every transaction that has written to the tables, so that each row a
@@ -118,9 +139,9 @@ pub fn make(wanted: &Wanted<'_>) -> Result<i32, Refusal> {
         let _role = AsRole::become_role(owner);
         session::run(
             "with made as (
-               insert into pulso.rollup (id, view, definition, source, base, delta, replaces, joined)
+               insert into pulso.rollup (id, view, definition, source, base, delta, replaces, joined, companion_of)
                overriding system value
-               values ($1, $2, $3::regclass, $4, $5::regclass, $6::regclass, $7, $8::oid[]::regclass[])
+               values ($1, $2, $3::regclass, $4, $5::regclass, $6::regclass, $7, $8::oid[]::regclass[], $9)
                returning id)
              insert into pulso.state (id, live, reason) select id, false, 'not built yet' from made",
             &[
@@ -132,6 +153,7 @@ pub fn make(wanted: &Wanted<'_>) -> Result<i32, Refusal> {
                 arg(names.delta.clone()),
                 arg(wanted.replaces),
                 arg(joined.clone()),
+                arg(wanted.companion_of),
             ],
         );
     }
@@ -174,14 +196,27 @@ fn drop(name: &str) -> Result<(), Refusal> {
     session::refuse_other_version()?;
     let rollup = build::find(name)?;
     refuse_stranger(rollup.view, session::qualified_name(rollup.view))?;
+    refuse_companion(&rollup)?;
     let successor = build::successor(rollup.id);
     for rollup in successor.iter().chain([&rollup]) {
         // Whoever fills or folds it goes first: waiting for that with a lock on its table would keep writers waiting too.
         lock::exclusive(Tag::Folder(rollup.id));
+        catalog::companions(rollup.id).iter().for_each(|companion| lock::exclusive(Tag::Folder(companion.id)));
         lock_tables(rollup.source, &rollup.joined);
         remove(rollup, true)?;
     }
     Ok(())
+}
+
+/// Refuses to change a rollup that is part of another.
+pub fn refuse_companion(rollup: &Rollup) -> Result<(), Refusal> {
+    match rollup.companion_of.and_then(build::by_id) {
+        Some(whole) => Err(Refusal::Part {
+            view: session::qualified_name(rollup.view),
+            whole: session::qualified_name(whole.view),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// Removes a rollup's tables, its view if asked to, and the triggers and indexes that no other rollup needs. The caller
@@ -193,6 +228,10 @@ pub fn remove(rollup: &Rollup, with_view: bool) -> Result<(), Refusal> {
         [rollup.view, rollup.definition, rollup.base, rollup.delta].map(session::qualified_name);
     if with_view {
         session::run(&format!("drop view {view}"), &[]);
+    }
+    // Read by that view.
+    for companion in catalog::companions(rollup.id) {
+        remove(&companion, true)?;
     }
     session::run(&format!("drop view {definition}"), &[]);
     session::run(&format!("drop table {base}, {delta}"), &[]);

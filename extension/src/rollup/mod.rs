@@ -5,6 +5,7 @@ mod build;
 mod capture;
 mod create;
 mod explain;
+mod feed;
 mod fold;
 mod groups;
 mod guard;
@@ -16,4 +17,10 @@ mod truncate;
 mod underway;
 
 pub use capture::{begin, capture};
-pub use underway::register;
+pub use fold::{AT_MOST as FOLDED_AT_MOST, in_parts as fold_in_parts};
+
+/// Once per process.
+pub fn register() {
+    underway::register();
+    feed::register();
+}
