@@ -1,14 +1,26 @@
 -- Triggers that capture changes: missing, or not firing.
-with needed as (
-  select distinct t.relid, n.name
+with tables as (
+  select t.relid, bool_or(t.relid = r.source) as is_counted, bool_or(r.joined <> '{}') as is_joined,
+         exists (select from pg_inherits h where h.inhparent = t.relid) or c.relkind = 'p' as has_parts
     from pulso.rollup r
    cross join lateral unnest(r.source || r.joined) as t (relid)
+    join pg_class c on c.oid = t.relid
+   group by t.relid, c.relkind
+), needed as (
+  select t.relid, n.name
+    from tables t
    cross join lateral (
            values ('pulso_insert', true), ('pulso_update', true), ('pulso_delete', true),
-                  ('pulso_truncate', t.relid = r.source),
-                  ('pulso_begin_insert', r.joined <> '{}'), ('pulso_begin_update', r.joined <> '{}'),
-                  ('pulso_begin_delete', r.joined <> '{}')) as n (name, wanted)
+                  -- Of a table in parts, each part has its own.
+                  ('pulso_truncate', t.is_counted and not t.has_parts),
+                  ('pulso_begin_insert', t.is_joined), ('pulso_begin_update', t.is_joined), ('pulso_begin_delete', t.is_joined)
+         ) as n (name, wanted)
    where n.wanted
+   union
+  -- Whatever else the engine has made, on parts of tables too.
+  select g.tgrelid::regclass, g.tgname::text
+    from pg_trigger g
+   where g.tgfoid in (to_regproc('pulso.capture'), to_regproc('pulso.begin'))
 )
 select 'wrong' as severity,
        format('%s on %s', n.name, n.relid) as object,
