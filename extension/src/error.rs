@@ -42,6 +42,12 @@ pub enum Refusal {
     BadName { name: String },
     #[error("{function} cannot run at this isolation level")]
     Isolation { function: &'static str },
+    #[error("a partition of {table} cannot be detached concurrently: rollups are made of it")]
+    Detach { table: String },
+    #[error("{view} cannot be built anew: it may be all that is left of dropped chunks")]
+    Kept { view: String },
+    #[error("hypertable {table} cannot be captured by statement")]
+    Mode { table: String },
     #[error("table {table} is busy: an open transaction has written to it")]
     Busy { table: String },
     #[error("{view} is busy: open transactions read it, or write to its table")]
@@ -65,7 +71,10 @@ impl Refusal {
             | Self::Key { .. }
             | Self::Source { .. }
             | Self::Join { .. }
-            | Self::Entangled { .. } => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+            | Self::Entangled { .. }
+            | Self::Detach { .. }
+            | Self::Kept { .. }
+            | Self::Mode { .. } => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::Busy { .. } | Self::Readers { .. } => Code::ERRCODE_LOCK_NOT_AVAILABLE,
             Self::Part { .. } => Code::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
             Self::Outdated { .. } => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
@@ -109,6 +118,14 @@ impl Refusal {
                 "Nothing was changed. With with_data => false, pulso.build(name) fills the new query without holding up \
                  writers, and can be called again when the view is free."
             }
+            Self::Kept { .. } => {
+                "Where what the chunks hold is enough: pulso.drop_rollup(name), then pulso.create_rollup(name, query)."
+            }
+            Self::Mode { .. } => {
+                "It became a hypertable after its rollups were made. Drop them (pulso.drop_rollup) and create them again: its \
+                 changes are then captured row by row."
+            }
+            Self::Detach { .. } => "Detach it without CONCURRENTLY, which takes its rows out of the rollups at once.",
             Self::Part { .. } => "Change or drop the whole.",
             Self::Outdated { .. } => "Run: alter extension pulso update",
             Self::Columns { .. } => {

@@ -150,12 +150,19 @@ impl History {
 
 async fn live(client: &Client, folder: &Client, seed: u64, print: bool) {
     let mut history = History::new(seed);
-    client
-        .batch_execute(
-            "create table h (id int primary key, k int, name text, x numeric, i int, b bigint, at timestamptz, keep boolean, j jsonb)",
-        )
-        .await
-        .unwrap();
+    let columns =
+        "id int primary key, k int, name text, x numeric, i int, b bigint, at timestamptz, keep boolean, j jsonb";
+    let table = match seed % 3 {
+        0 => format!(
+            "create table h ({columns}) partition by range (id);
+             create table h_1 (j jsonb, gone text, keep boolean, at timestamptz, b bigint, i int, x numeric, name text, k int, id int not null);
+             alter table h_1 drop column gone;
+             alter table h attach partition h_1 for values from (10) to (60);
+             create table h_2 partition of h default"
+        ),
+        _ => format!("create table h ({columns})"),
+    };
+    client.batch_execute(&table).await.unwrap();
     let late = history.rng.random_range(0..20);
     let all = if seed % 4 == 0 { ROLLUPS.len() } else { ROLLUPS.len() - 1 };
     let mut made = 0;

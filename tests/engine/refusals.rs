@@ -14,6 +14,8 @@ const SETUP: &str = "
   create view v as select * from t;
   create table parts (k int) partition by range (k);
   create table parts_1 partition of parts for values from (0) to (10);
+  create table spilled (k int) partition by range (k);
+  create unlogged table spilled_1 partition of spilled for values from (0) to (10);
   create table mother (k int); create table child () inherits (mother);
   create table guarded (k int); alter table guarded enable row level security;
   create function wobbly(int) returns int language sql stable return $1;
@@ -88,9 +90,10 @@ const REFUSED: &[(&str, &str, &str, &str)] = &[
     ),
     ("select k, count(*) from v group by k", "0A000", "view public.v", "table under it"),
     ("select k, count(*) from fleeting group by k", "0A000", "unlogged table", "set logged"),
-    ("select k, count(*) from parts group by k", "0A000", "partitioned", "plain tables"),
-    ("select k, count(*) from parts_1 group by k", "0A000", "partition", "plain tables"),
-    ("select k, count(*) from mother group by k", "0A000", "inheritance", "plain tables"),
+    ("select k, count(*) from parts_1 group by k", "0A000", "partition public.parts_1", "partitioned table"),
+    ("select k, count(*) from spilled group by k", "0A000", "unlogged table public.spilled_1", "set logged"),
+    ("select k, count(*) from mother group by k", "0A000", "inheritance", "Partition it"),
+    ("select k, count(*) from child group by k", "0A000", "inheritance", "Partition it"),
     ("select k, count(*) from guarded group by k", "0A000", "row security", "every row"),
     ("select relname, count(*) from pg_class group by 1", "0A000", "system table", "application"),
     ("select k, count(*) from (select * from t) s group by k", "0A000", "anything but a table", "no subquery"),

@@ -14,6 +14,7 @@
 
 use super::capture::names;
 use super::feed;
+use super::partitions;
 use super::sql::Sql;
 use crate::error::{OrRaise, Refusal};
 use crate::generation;
@@ -78,6 +79,14 @@ fn fill(name: &str, anew: bool) -> Result<i64, Refusal> {
     if by_id(target.id).is_none() {
         return if target.id == rollup.id { Err(Refusal::NoRollup { name: name.to_owned() }) } else { Ok(0) };
     }
+    // Its groups may be all that is left of chunks that were dropped.
+    let built: Option<bool> = session::one(
+        "select (s.reason is distinct from 'not built yet') from pulso.state s where s.id = $1",
+        &[arg(target.id)],
+    );
+    if built == Some(true) && (anew || !is_live(target.id)) && session::is_hypertable(target.source) {
+        return Err(Refusal::Kept { view: session::qualified_name(rollup.view) });
+    }
     for companion in catalog::companions(target.id) {
         lock::exclusive(Tag::Folder(companion.id));
         if anew || !is_live(companion.id) {
@@ -115,8 +124,9 @@ pub fn rebuild(rollup: &Rollup) -> i64 {
     let _path = PinnedPath::pin();
     let definition = query::read(rollup.definition).unwrap_or_else(|refusal| refusal.raise());
     let sql = Sql::new(rollup.id, names(rollup), &definition);
-    let tables: Vec<String> =
-        definition.tables.iter().map(|table| format!("only {}", session::qualified_name(table.relation))).collect();
+    let tables: Vec<String> = definition.tables.iter().map(|table| session::qualified_name(table.relation)).collect();
+    partitions::keep(rollup.source);
+    partitions::adopt(rollup).or_raise();
     let horizon = settled_horizon(rollup.id);
     let stored = {
         let _role = AsRole::become_role(rollup.owner);
@@ -176,11 +186,7 @@ impl Drop for Noting {
 
 impl Progress {
     fn begin(rollup: &Rollup) -> Noting {
-        let blocks: i64 = session::one(
-            "select pg_catalog.pg_relation_size($1::oid::regclass) / pg_catalog.current_setting('block_size')::bigint",
-            &[arg(rollup.source)],
-        )
-        .unwrap_or(0);
+        let blocks: i64 = session::one("select pulso.blocks($1::oid::regclass)", &[arg(rollup.source)]).unwrap_or(0);
         let step = (u32::try_from(blocks).unwrap_or(STORING) / STEPS).max(1);
         lock::try_share(Tag::Progress(rollup.id, 0));
         PROGRESS.set(Some(Self { rollup: rollup.id, noted: 0, next: step, step }));

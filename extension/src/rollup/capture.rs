@@ -5,6 +5,7 @@ use super::joined::Joined;
 use super::sql::{Names, Sql};
 use super::truncate;
 use super::underway::{self, Counting};
+use crate::error::{OrRaise, Refusal};
 use crate::generation;
 use crate::pg::append::{DeltaTable, Rows};
 use crate::pg::catalog::{self, Rollup};
@@ -13,6 +14,7 @@ use crate::pg::project::{self, Columns, Projector};
 use crate::pg::query::{self, Definition};
 use crate::pg::session::{self, AsRole, PinnedPath};
 use crate::pg::transition::{Event, TriggerCall};
+use crate::pg::{tree, xact};
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -53,7 +55,7 @@ pub fn capture(call: &TriggerCall) {
     if call.event == Event::Truncate {
         // Where a joined table is emptied, so are the tables that refer to it, and theirs is the change.
         let members = sets.iter().flat_map(|set| &set.members);
-        members.filter(|member| member.rollup.source == call.table()).for_each(Member::negate);
+        members.filter(|member| member.rollup.source == call.table()).for_each(|member| member.negate(call.target()));
         return;
     }
     let is_joined = sets.iter().any(|set| set.joined.is_some());
@@ -154,10 +156,17 @@ impl Member {
         }
     }
 
-    fn negate(&self) {
+    /// `table`: the one that is emptied, the source or a partition of it.
+    fn negate(&self, table: pg_sys::Oid) {
         let _path = PinnedPath::pin();
+        let is_hypertable = tree::may_be_hypertable(table) && session::is_hypertable(table);
+        // What is left is not empty, so that nothing tells whether its snapshot explains it.
+        if (is_hypertable || table != self.rollup.source) && xact::keeps_one_snapshot() {
+            Err(Refusal::Isolation { function: "TRUNCATE of a partition or a hypertable with rollups" }).or_raise()
+        }
         let definition = definition(&self.rollup);
-        truncate::negate(&Sql::new(self.rollup.id, names(&self.rollup), &definition), self.rollup.owner);
+        let sql = Sql::new(self.rollup.id, names(&self.rollup), &definition).of_part(table);
+        truncate::negate(&sql, self.rollup.owner);
     }
 }
 
@@ -176,6 +185,23 @@ pub fn names(rollup: &Rollup) -> Names {
     }
 }
 
+/// A table that has become a hypertable may need other triggers than those that are there.
+fn refuse_wrong_mode(table: pg_sys::Oid, rollups: &[Rollup]) {
+    let Some(rollup) = rollups.first() else { return };
+    if !tree::may_be_hypertable(table) {
+        return;
+    }
+    let _path = PinnedPath::pin();
+    let _role = AsRole::become_role(rollup.owner);
+    let is_wrong: Option<bool> = session::one(
+        "select pulso.wanted_mode($1) = 'row' and pulso.capture_mode($1) <> 'row'",
+        &[session::arg(table)],
+    );
+    if is_wrong == Some(true) {
+        Err(Refusal::Mode { table: session::qualified_name(table) }).or_raise()
+    }
+}
+
 fn sets_of(table: pg_sys::Oid) -> Rc<Vec<Set>> {
     let epoch = invalidation::epoch();
     let known = TABLES.with_borrow_mut(|(filled_in, tables)| {
@@ -190,6 +216,7 @@ fn sets_of(table: pg_sys::Oid) -> Rc<Vec<Set>> {
     }
     invalidation::watch(table);
     let rollups: Vec<Rollup> = catalog::rollups().into_iter().filter(|rollup| rollup.reads(table)).collect();
+    refuse_wrong_mode(table, &rollups);
     rollups.iter().for_each(watch);
     let sets = Rc::new(Set::of(rollups));
     // Whatever has changed meanwhile is looked up again at the next statement.

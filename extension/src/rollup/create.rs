@@ -1,13 +1,13 @@
 //! `pulso.create_rollup` and `pulso.drop_rollup`.
 
 use super::sql::{Names, Sql};
-use super::{build, guard, triggers};
+use super::{build, guard, partitions, triggers};
 use crate::error::{OrRaise, Refusal};
 use crate::pg::catalog::{self, Rollup};
 use crate::pg::lock::{self, Tag};
-use crate::pg::query;
+use crate::pg::query::{self, Definition};
 use crate::pg::session::{self, AsRole, PinnedPath, ShortWaits, arg};
-use crate::pg::xact;
+use crate::pg::{tree, xact};
 use pgrx::prelude::*;
 use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 
@@ -99,6 +99,13 @@ pub fn make(wanted: &Wanted<'_>) -> Result<i32, Refusal> {
     for table in &definition.tables {
         refuse_source(table.relation)?;
     }
+    partitions::keep(definition.fact());
+    for partition in partitions::of(definition.fact()) {
+        refuse_partition(partition, caller)?;
+    }
+    if definition.is_joined() {
+        refuse_join(&definition)?;
+    }
     let joined: Vec<pg_sys::Oid> = definition.tables[1..].iter().map(|table| table.relation).collect();
 
     let mut sql = Sql::new(id, names, &definition);
@@ -139,9 +146,9 @@ pub fn make(wanted: &Wanted<'_>) -> Result<i32, Refusal> {
         let _role = AsRole::become_role(owner);
         session::run(
             "with made as (
-               insert into pulso.rollup (id, view, definition, source, base, delta, replaces, joined, companion_of)
+               insert into pulso.rollup (id, view, definition, source, base, delta, replaces, joined, companion_of, partitions)
                overriding system value
-               values ($1, $2, $3::regclass, $4, $5::regclass, $6::regclass, $7, $8::oid[]::regclass[], $9)
+               values ($1, $2, $3::regclass, $4, $5::regclass, $6::regclass, $7, $8::oid[]::regclass[], $9, $10::oid[]::regclass[])
                returning id)
              insert into pulso.state (id, live, reason) select id, false, 'not built yet' from made",
             &[
@@ -154,6 +161,7 @@ pub fn make(wanted: &Wanted<'_>) -> Result<i32, Refusal> {
                 arg(wanted.replaces),
                 arg(joined.clone()),
                 arg(wanted.companion_of),
+                arg(partitions::of(definition.fact())),
             ],
         );
     }
@@ -174,7 +182,11 @@ fn move_to_engine(view: &str, owner: pg_sys::Oid) {
 pub fn lock_tables(source: pg_sys::Oid, joined: &[pg_sys::Oid]) {
     let tables: Vec<String> = std::iter::once(&source)
         .chain(joined)
-        .map(|table| format!("only {}", session::qualified_name(*table)))
+        .map(|table| {
+            // Writers of a hypertable name the whole; those of partitions may not.
+            let only = if tree::is_partitioned(*table) { "" } else { "only " };
+            format!("{only}{}", session::qualified_name(*table))
+        })
         .collect();
     session::run(&format!("lock table {} in share row exclusive mode", tables.join(", ")), &[]);
 }
@@ -281,39 +293,65 @@ fn role_name(role: pg_sys::Oid) -> String {
 
 /// Refuses a role that is not, and is not a member of, the owner of a relation.
 pub fn refuse_stranger(relation: pg_sys::Oid, what: String) -> Result<(), Refusal> {
-    let owns: Option<bool> = session::one(
-        "select pg_catalog.pg_has_role(c.relowner, 'usage') from pg_catalog.pg_class c where c.oid = $1",
-        &[arg(relation)],
-    );
-    if owns == Some(true) { Ok(()) } else { Err(Refusal::NotOwner { what }) }
+    if owns(session::current_role(), relation) { Ok(()) } else { Err(Refusal::NotOwner { what }) }
+}
+
+fn owns(role: pg_sys::Oid, relation: pg_sys::Oid) -> bool {
+    session::one(
+        "select pg_catalog.pg_has_role($2, c.relowner, 'usage') from pg_catalog.pg_class c where c.oid = $1",
+        &[arg(relation), arg(role)],
+    ) == Some(true)
+}
+
+/// Refuses a partition that the rollup's owner does not own, or whose changes cannot be seen.
+pub fn refuse_partition(table: pg_sys::Oid, owner: pg_sys::Oid) -> Result<(), Refusal> {
+    if !owns(owner, table) {
+        return Err(Refusal::NotOwner { what: format!("partition {}", session::qualified_name(table)) });
+    }
+    refuse_obstacle(table, |obstacle| obstacle != "partition")
 }
 
 fn refuse_source(table: pg_sys::Oid) -> Result<(), Refusal> {
-    // The first thing in the way, in the words of the message, and the cure.
-    const OBSTACLE: &str = "
-        select case
-                 when n.nspname in ('pg_catalog', 'information_schema', 'pulso') then 'system'
-                 when c.relkind in ('v', 'm') then 'view'
-                 when c.relkind = 'f' then 'foreign'
-                 when c.relkind = 'p' or c.relispartition then 'partitioned'
-                 when c.relpersistence = 'u' then 'unlogged'
-                 when c.relrowsecurity then 'row security'
-                 when c.relhassubclass or exists (select from pg_catalog.pg_inherits i where c.oid in (i.inhrelid, i.inhparent)) then 'inherited'
-                 when exists (select from pg_catalog.pg_trigger t where t.tgrelid = c.oid and t.tgname = 'ts_insert_blocker') then 'hypertable'
-               end
-          from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-         where c.oid = $1";
+    refuse_stranger(table, format!("table {}", session::qualified_name(table)))?;
+    refuse_obstacle(table, |_| true)
+}
+
+/// Refuses tables that can be counted, but not joined.
+fn refuse_join(definition: &Definition) -> Result<(), Refusal> {
+    let refuse = |table: pg_sys::Oid, why: &str, hint| {
+        Err(Refusal::Join { table: session::qualified_name(table), why: why.to_owned(), hint })
+    };
+    const AT_READ: &str = "Only the table whose rows are counted may be; join this one in a view over the rollup.";
+    for table in definition.tables[1..].iter().map(|table| table.relation) {
+        if tree::is_partitioned(table) {
+            return refuse(table, "it is partitioned", AT_READ);
+        }
+        if session::is_hypertable(table) {
+            return refuse(table, "it is a hypertable", AT_READ);
+        }
+    }
+    if triggers::is_by_row(definition.fact()) {
+        return refuse(
+            definition.fact(),
+            "its changes are captured row by row",
+            "That is so of hypertables, and of partitioned tables from PostgreSQL 18 on. Roll up the table alone and join \
+             in a view over the rollup.",
+        );
+    }
+    Ok(())
+}
+
+fn refuse_obstacle(table: pg_sys::Oid, matters: impl Fn(&str) -> bool) -> Result<(), Refusal> {
     let source = session::qualified_name(table);
-    refuse_stranger(table, format!("table {source}"))?;
-    let obstacle: Option<String> = session::one(OBSTACLE, &[arg(table)]);
-    let Some(obstacle) = obstacle else { return Ok(()) };
+    let obstacle: Option<String> = session::one("select pulso.obstacle($1::oid::regclass)", &[arg(table)]);
+    let Some(obstacle) = obstacle.filter(|obstacle| matters(obstacle)) else { return Ok(()) };
     let (what, hint) = match obstacle.as_str() {
         "system" => ("system table", "Only the tables of an application can be rolled up."),
         "view" => ("view", "Name the table under it."),
         "foreign" => {
             ("foreign table", "Its changes cannot be seen from here; make the rollup on the server that holds it.")
         }
-        "partitioned" => ("partitioned table or partition", "This version maintains rollups of plain tables only."),
+        "partition" => ("partition", "Name the partitioned table, and the partition's bounds in WHERE."),
         "unlogged" => (
             "unlogged table",
             "A crash would empty the table and not the rollup; use `alter table … set logged` first.",
@@ -322,8 +360,10 @@ fn refuse_source(table: pg_sys::Oid) -> Result<(), Refusal> {
             "table with row security",
             "The rollup would show every row to whoever may read it; this version refuses that.",
         ),
-        "inherited" => ("table with inheritance", "This version maintains rollups of plain tables only."),
-        _ => ("hypertable", "This version maintains rollups of plain tables only."),
+        "inherited" => {
+            ("table with inheritance", "Partition it instead, or roll up each table and combine them in a view.")
+        }
+        _ => ("chunk", "Name the hypertable, and the chunk's bounds in WHERE."),
     };
     Err(Refusal::Source { what: format!("{what} {source}"), hint })
 }

@@ -11,6 +11,7 @@ mod groups;
 mod guard;
 mod joined;
 mod layout;
+mod partitions;
 mod sql;
 mod triggers;
 mod truncate;
@@ -18,6 +19,7 @@ mod underway;
 
 pub use capture::{begin, capture};
 pub use fold::{AT_MOST as FOLDED_AT_MOST, in_parts as fold_in_parts};
+pub use partitions::refuse_concurrent_detach;
 
 /// Once per process.
 pub fn register() {

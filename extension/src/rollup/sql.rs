@@ -8,6 +8,7 @@ mod values;
 use super::layout::{self, Additive};
 use crate::pg::query::{Definition, Edge, Pair, Parts, Shown, column_name, operator_name};
 use crate::pg::session::qualified_name;
+use pgrx::pg_sys;
 use pgrx::spi::{quote_identifier, quote_literal};
 use values::Values;
 
@@ -27,6 +28,8 @@ pub struct Sql<'a> {
     definition: &'a Definition,
     keys: Vec<String>,
     additives: Vec<(String, Additive, String)>,
+    /// The table whose rows are counted, or one of its partitions.
+    counted: pg_sys::Oid,
 }
 
 fn joined<T>(items: &[T], separator: &str, format: impl Fn(&T) -> String) -> String {
@@ -35,7 +38,19 @@ fn joined<T>(items: &[T], separator: &str, format: impl Fn(&T) -> String) -> Str
 
 impl<'a> Sql<'a> {
     pub fn new(id: i32, names: Names, definition: &'a Definition) -> Self {
-        Self { id, names, definition, keys: layout::keys(definition), additives: layout::additives(definition) }
+        Self {
+            id,
+            names,
+            definition,
+            keys: layout::keys(definition),
+            additives: layout::additives(definition),
+            counted: definition.fact(),
+        }
+    }
+
+    /// The same over one partition of the table whose rows are counted.
+    pub fn of_part(self, partition: pg_sys::Oid) -> Self {
+        Self { counted: partition, ..self }
     }
 
     pub fn names(&self) -> &Names {
@@ -98,9 +113,10 @@ impl<'a> Sql<'a> {
         format!("{}.{}", quote_identifier(&table.alias), quote_identifier(column_name(table.relation, column)))
     }
 
-    fn table(&self, table: usize) -> String {
-        let table = &self.definition.tables[table];
-        format!("only {} as {}", qualified_name(table.relation), quote_identifier(&table.alias))
+    fn table(&self, number: usize) -> String {
+        let table = &self.definition.tables[number];
+        let relation = if number == 0 { self.counted } else { table.relation };
+        format!("{} as {}", qualified_name(relation), quote_identifier(&table.alias))
     }
 
     /// The conditions that join a table to one before it.
@@ -123,13 +139,15 @@ impl<'a> Sql<'a> {
         format!("{}{filter}", joined(&tables, ", ", |table| self.table(*table)))
     }
 
-    /// The rows that refer to a row of a joined table: where each is, what a joined row has of it, and its own key if it
+    /// The rows that refer to a row of a joined table: where each is (table and place), what a joined row has of it, and its own key if it
     /// has one. $1 …: the key of the joined table's row.
     pub fn referring(&self, table: usize) -> String {
         let Some(edge) = &self.definition.tables[table].edge else { return String::new() };
         let from = &self.definition.tables[edge.from];
         let keys = from.edge.iter().flat_map(|edge| edge.pairs.iter().map(|pair| pair.column));
-        let columns: Vec<String> = std::iter::once(format!("{}.ctid", quote_identifier(&from.alias)))
+        let columns: Vec<String> = ["tableoid", "ctid"]
+            .map(|place| format!("{}.{place}", quote_identifier(&from.alias)))
+            .into_iter()
             .chain(from.columns.iter().copied().chain(keys).map(|column| self.column(edge.from, column)))
             .collect();
         let conditions: Vec<String> = edge
@@ -196,8 +214,17 @@ impl<'a> Sql<'a> {
 
     /// Takes every row of the source away again. $1: generation.
     pub fn negate(&self) -> String {
+        self.append("-")
+    }
+
+    /// Counts every row of the source. $1: generation.
+    pub fn count(&self) -> String {
+        self.append("")
+    }
+
+    fn append(&self, sign: &str) -> String {
         let values: Vec<String> =
-            self.keys.iter().cloned().chain(self.additives.iter().map(|(name, ..)| format!("-{name}"))).collect();
+            self.keys.iter().cloned().chain(self.additives.iter().map(|(name, ..)| format!("{sign}{name}"))).collect();
         format!(
             "insert into {} (gen, {}) select $1, {} from ({}) as a where n <> 0",
             self.names.delta,

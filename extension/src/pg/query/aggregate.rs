@@ -191,7 +191,11 @@ unsafe fn percentile(call: &pg_sys::Aggref, continuous: bool) -> Option<Percenti
         if !pg_sys::get_ordering_op_properties((*order).sortop, &mut family, &mut input, &mut strategy) {
             return None;
         }
+        // A strategy number of a btree up to 17, a comparison of any index from 18 on.
+        #[cfg(not(feature = "pg18"))]
         let descending = u32::from(strategy.unsigned_abs()) == pg_sys::BTGreaterStrategyNumber;
+        #[cfg(feature = "pg18")]
+        let descending = strategy == pg_sys::CompareType::COMPARE_GT;
         (0.0..=1.0).contains(&fraction).then_some(Percentile { fraction, continuous, descending })
     }
 }
