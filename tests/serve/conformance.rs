@@ -14,12 +14,14 @@ use tokio_util::sync::CancellationToken;
 
 const VERSION: &str = "schemathesis==4.32.5";
 
-fn run(program: &Path, args: &[&str]) -> Result<Output, String> {
-    Command::new(program).args(args).stdin(Stdio::null()).output().map_err(|error| error.to_string())
+/// In `home`: it leaves files where it runs.
+fn run(program: &Path, args: &[&str], home: &Path) -> Result<Output, String> {
+    let output = Command::new(program).args(args).current_dir(home).stdin(Stdio::null()).output();
+    output.map_err(|error| error.to_string())
 }
 
 fn well(program: &Path, args: &[&str]) -> Result<(), String> {
-    let output = run(program, args)?;
+    let output = run(program, args, Path::new(env!("CARGO_TARGET_TMPDIR")))?;
     let said = String::from_utf8_lossy(&output.stderr);
     if output.status.success() { Ok(()) } else { Err(said.lines().last().unwrap_or("it fails").to_owned()) }
 }
@@ -99,7 +101,7 @@ async fn conforms(examples: &'static str, seconds: &'static str, at_least: u32) 
             "--max-time",
             seconds,
         ];
-        run(&program, &args)
+        run(&program, &args, document.parent().unwrap())
     });
     let output = output.await.unwrap().unwrap();
     let said = format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
