@@ -159,6 +159,10 @@ begin
   if schema_name = 'analytics' and to_regclass('analytics.report_refresh') is not null then
     execute 'select f.as_of from analytics.report_refresh f where f.report = $1' into there using view_name;
   end if;
+  -- On the tier plain the rollups are materialized views.
+  if there is null and to_regclass('pulso.plain_rollup') is not null then
+    execute 'select r.as_of from pulso.plain_rollup r where r.name = $1' into there using format('%I.%I', schema_name, view_name);
+  end if;
   return greatest(here, there);
 end
 $$;
