@@ -6,6 +6,7 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use serde_json::{Value, json};
 use std::collections::HashMap;
+use std::collections::hash_map::Entry;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_postgres::{AsyncMessage, Client, NoTls};
@@ -222,8 +223,8 @@ async fn a_cache_that_follows_the_feed_ends_with_the_truth() {
         for _ in 0..5 {
             let (store, day) = (rng.random_range(0..10), rng.random_range(0..8));
             let name = format!("{store} 2026-01-0{}", day + 1);
-            if !cache.contains_key(&name) {
-                cache.insert(name, read(&reader, store, day).await);
+            if let Entry::Vacant(place) = cache.entry(name) {
+                place.insert(read(&reader, store, day).await);
             }
         }
     }

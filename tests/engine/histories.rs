@@ -164,7 +164,7 @@ async fn live(client: &Client, folder: &Client, seed: u64, print: bool) {
     };
     client.batch_execute(&table).await.unwrap();
     let late = history.rng.random_range(0..20);
-    let all = if seed % 4 == 0 { ROLLUPS.len() } else { ROLLUPS.len() - 1 };
+    let all = if seed.is_multiple_of(4) { ROLLUPS.len() } else { ROLLUPS.len() - 1 };
     let mut made = 0;
     for step in 0..40 {
         while made < all && (made < 2 || step >= late) && history.depth.is_none() {
