@@ -39,9 +39,16 @@ struct Member {
     changes: RefCell<(Groups, Rows)>,
 }
 
+#[derive(Default)]
+struct Tables {
+    /// In which they were looked up.
+    epoch: u64,
+    sets: HashMap<pg_sys::Oid, Rc<Vec<Set>>>,
+}
+
 thread_local! {
     /// The rollups of each table, until something about one of them changes.
-    static TABLES: RefCell<(u64, HashMap<pg_sys::Oid, Rc<Vec<Set>>>)> = RefCell::default();
+    static TABLES: RefCell<Tables> = RefCell::default();
 }
 
 /// Called before each statement on a table that is joined.
@@ -204,12 +211,12 @@ fn refuse_wrong_mode(table: pg_sys::Oid, rollups: &[Rollup]) {
 
 fn sets_of(table: pg_sys::Oid) -> Rc<Vec<Set>> {
     let epoch = invalidation::epoch();
-    let known = TABLES.with_borrow_mut(|(filled_in, tables)| {
-        if *filled_in != epoch {
-            *filled_in = epoch;
-            tables.clear();
+    let known = TABLES.with_borrow_mut(|tables| {
+        if tables.epoch != epoch {
+            tables.epoch = epoch;
+            tables.sets.clear();
         }
-        tables.get(&table).cloned()
+        tables.sets.get(&table).cloned()
     });
     if let Some(sets) = known {
         return sets;
@@ -220,7 +227,7 @@ fn sets_of(table: pg_sys::Oid) -> Rc<Vec<Set>> {
     rollups.iter().for_each(watch);
     let sets = Rc::new(Set::of(rollups));
     // Whatever has changed meanwhile is looked up again at the next statement.
-    TABLES.with_borrow_mut(|(_, tables)| tables.insert(table, Rc::clone(&sets)));
+    TABLES.with_borrow_mut(|tables| tables.sets.insert(table, Rc::clone(&sets)));
     sets
 }
 
