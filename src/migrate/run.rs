@@ -181,15 +181,10 @@ impl<'a> Runner<'a> {
     }
 
     /// Runs what is no file, and notes it.
-    pub async fn noted(
-        &mut self,
-        pack: &Pack,
-        what: &str,
-        work: impl AsyncFnOnce(&mut Self) -> Result<(), Stop>,
-    ) -> Result<(), Stop> {
+    pub async fn noted(&mut self, pack: &Pack, what: &str, sql: &str, look: Option<&str>) -> Result<(), Stop> {
         let begun = Instant::now();
         let entry = log::begin(self.client, pack.name, what, "up", None).await?;
-        let outcome = work(self).await;
+        let outcome = self.call(sql, look).await.map_err(|stop| stop.context(what));
         self.note(entry, &format!("{} {what}", pack.name), begun, outcome).await
     }
 
