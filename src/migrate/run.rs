@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 /// One runner at a time in a database: "pulso" in ASCII.
 const LOCK_KEY: i64 = 0x70_75_6c_73_6f;
-/// How often a step that could not get its lock in time is tried again before it is given up; about a minute and a half.
+/// How often a step that could not get its lock in time is tried again before it is given up; about two minutes.
 const LOCK_TRIES: u32 = 100;
 
 /// A lock that is waited for keeps others waiting behind it: it is asked for a moment at a time. Where the runner dies, the
