@@ -1,5 +1,6 @@
 -- How it stands with an index. $1: its name in schema public; $2: its table; $3: its columns.
--- Kind of the table, columns that are missing, whether the index is valid, another index that begins with the columns.
+-- Kind of the table, columns that are missing, whether the index is valid, another index that begins with the columns,
+-- whether what has the name is an index of that table over those columns.
 select (select case c.relkind when 'p' then 'partitioned' else 'plain' end from pg_catalog.pg_class c where c.oid = to_regclass($2::text)),
        array(
          select k.name
@@ -31,4 +32,14 @@ select (select case c.relkind when 'p' then 'partitioned' else 'plain' end from 
               where k.place <= least(i.indnkeyatts, cardinality($3::text[]))
               order by k.place
            )
-         limit 1)
+         limit 1),
+       (select i.indrelid = to_regclass($2::text)
+           and $3::text[] = array(
+             select a.attname::text
+               from unnest(i.indkey::smallint[]) with ordinality as k (attnum, place)
+               join pg_catalog.pg_attribute a on a.attrelid = i.indrelid and a.attnum = k.attnum
+              where k.place <= i.indnkeyatts
+              order by k.place
+           )
+          from pg_catalog.pg_index i
+         where i.indexrelid = to_regclass(format('public.%I', $1::text)))

@@ -20,6 +20,7 @@ mod verify;
 use crate::db::Server;
 use crate::error::{Error, Result};
 use crate::interrupt;
+use crate::rollup::fill::FILLING;
 use packs::{PACKS, UNDER_CONTRACT};
 use report::State;
 use run::{Runner, Stop};
@@ -312,16 +313,12 @@ async fn apply_locked(runner: &mut Runner<'_>, packs: &[String], wish: Wish) -> 
             }
         }
         if pack.name == "core" && inspect::outdated(runner.client).await?.is_some() {
-            runner
-                .noted(pack, "update the engine", async |runner| {
-                    runner.call("alter extension pulso update", None).await
-                })
-                .await?;
+            runner.noted(pack, "update the engine", "alter extension pulso update", None).await?;
         }
         if pack.name == UNDER_CONTRACT {
             contract::apply(runner).await?;
             for name in online::unbuilt(runner.client, pack).await? {
-                runner.noted(pack, &format!("build {name}"), async |runner| online::build(runner, &name).await).await?;
+                runner.noted(pack, &format!("build {name}"), &online::build(&name), Some(FILLING)).await?;
             }
         }
     }

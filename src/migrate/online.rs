@@ -4,7 +4,6 @@
 use super::packs::{Pack, Step};
 use super::run::{Runner, Stop};
 use crate::error::Error;
-use crate::rollup::fill::FILLING;
 use std::time::Duration;
 use tokio_postgres::Client;
 use tokio_postgres::error::SqlState;
@@ -92,6 +91,10 @@ impl Statement {
         let missing: Vec<String> = row.try_get(1)?;
         let valid: Option<bool> = row.try_get(2)?;
         let covering: Option<&str> = row.try_get(3)?;
+        let same: Option<bool> = row.try_get(4)?;
+        if same == Some(false) {
+            return Ok(Standing::Moot(format!("an index {name} is there already, of another table or other columns")));
+        }
         Ok(match (kind, valid) {
             (None, _) => Standing::Moot(format!("there is no table {table}")),
             (_, Some(true)) => Standing::Done,
@@ -176,12 +179,9 @@ pub async fn unbuilt(client: &Client, pack: &Pack) -> Result<Vec<String>, Error>
     Ok(names)
 }
 
-/// Fills a rollup while everybody goes on.
-pub async fn build(runner: &mut Runner<'_>, name: &str) -> Result<(), Stop> {
-    runner.watch.bar.set_message(format!("building {name}"));
-    // The name came out of the catalog, quoted as SQL has it.
-    let sql = format!("select pulso.build('{}')", name.replace('\'', "''"));
-    runner.call(&sql, Some(FILLING)).await.map_err(|stop| stop.context(format!("building {name}")))
+/// Fills a rollup while everybody goes on. The name came out of the catalog, quoted as SQL has it.
+pub fn build(name: &str) -> String {
+    format!("select pulso.build('{}')", name.replace('\'', "''"))
 }
 
 /// A migration that makes rollups, told to leave the filling to `build`. `None` where it is not of that form.

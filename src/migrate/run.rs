@@ -14,7 +14,7 @@ use tokio_util::sync::CancellationToken;
 
 /// One runner at a time in a database: "pulso" in ASCII.
 const LOCK_KEY: i64 = 0x70_75_6c_73_6f;
-/// How often a step that could not get its lock in time is tried again before it is given up; about a minute and a half.
+/// How often a step that could not get its lock in time is tried again before it is given up; about two minutes.
 const LOCK_TRIES: u32 = 100;
 
 /// A lock that is waited for keeps others waiting behind it: it is asked for a moment at a time. Where the runner dies, the
@@ -181,15 +181,10 @@ impl<'a> Runner<'a> {
     }
 
     /// Runs what is no file, and notes it.
-    pub async fn noted(
-        &mut self,
-        pack: &Pack,
-        what: &str,
-        work: impl AsyncFnOnce(&mut Self) -> Result<(), Stop>,
-    ) -> Result<(), Stop> {
+    pub async fn noted(&mut self, pack: &Pack, what: &str, sql: &str, look: Option<&str>) -> Result<(), Stop> {
         let begun = Instant::now();
         let entry = log::begin(self.client, pack.name, what, "up", None).await?;
-        let outcome = work(self).await;
+        let outcome = self.call(sql, look).await.map_err(|stop| stop.context(what));
         self.note(entry, &format!("{} {what}", pack.name), begun, outcome).await
     }
 

@@ -85,7 +85,14 @@ async fn a_point_of_sale_with_tables_of_its_own() {
     ] {
         assert!(plan.contains(line), "{line} is not in {plan}");
     }
-    run(&db, section("A point of sale"));
+    let (ready, rest) = section("A point of sale").split_once("**6. Pulso.**").unwrap();
+    run(&db, ready);
+    let mut migrator = db.connect().await;
+    pulso::migrate::up_only(&mut migrator, &["core"]).await.unwrap();
+    pulso::migrate::undo(&mut migrator, "core", 0, false).await.unwrap();
+    let before = crate::schema(&db).await;
+    client.batch_execute("create extension if not exists pulso").await.unwrap();
+    run(&db, rest);
     let recount: (i64, rust_decimal::Decimal) = {
         let row = client
             .query_one(
@@ -109,6 +116,11 @@ async fn a_point_of_sale_with_tables_of_its_own() {
     assert_eq!(new, "2029-12-31 1 1");
     assert_eq!(crate::pulso(&db, &["plan", "--exit-code"]).status.code(), Some(0));
     assert!(pulso::migrate::pending(&client).await.unwrap().is_empty());
+    // The way back.
+    for pack in ["reports", "rollups", "indexes", "core"] {
+        crate::stdout(&crate::pulso(&db, &["undo", pack]));
+    }
+    crate::assert_same(&before, &crate::schema(&db).await, "after the way back");
 }
 
 #[tokio::test]

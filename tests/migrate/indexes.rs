@@ -86,7 +86,8 @@ async fn what_does_not_apply_is_skipped_with_the_reason_until_it_does() {
         .batch_execute(
             "drop table events, sales_heatmap; alter table real_time_metrics rename created_at to at;
              alter table sale_items drop constraint sale_items_sale_line_key;
-             create index own on inventory_movements (happened_at)",
+             create index own on inventory_movements (happened_at);
+             create index sales_store_sold_at_idx on sales (rate)",
         )
         .await
         .unwrap();
@@ -94,6 +95,7 @@ async fn what_does_not_apply_is_skipped_with_the_reason_until_it_does() {
     for line in [
         "skipped  C5__index_events_by_type  (there is no table public.events)",
         "skipped  C8__range_metrics_by_time  (public.real_time_metrics has no column created_at)",
+        "skipped  C2__index_completed_sales_by_time  (an index sales_store_sold_at_idx is there already, of another table or other columns)",
         "skipped  C9__index_products_by_shop  (index products_store_sku_key begins with store_id already)",
         "skipped  C10__index_heatmap_by_day  (there is no table public.sales_heatmap)",
         "pending  C4__index_lines_by_sale  (online)",
