@@ -1,6 +1,9 @@
 -- From the first version to this one. Rollups that are there keep their tables and go on as they are.
 \echo Use "alter extension pulso update to '0.2.0'" to load this file. \quit
 
+-- Names in this script mean what they say, whatever the schemas of others hold.
+set local search_path = pg_catalog, pg_temp;
+
 -- ---------------------------------------------------------------- catalog
 
 alter table pulso.rollup add column replaces integer;
@@ -398,7 +401,8 @@ comment on function pulso.begin() is
 
 -- Runs as the extension's owner, since the state is nobody else's to write; fold_rollup touches a rollup's
 -- own tables with the rights of the rollup's owner only.
-create or replace function pulso.fold(name text default null) returns bigint
+drop function pulso.fold(text);
+create function pulso.fold(name text default null) returns bigint
 language plpgsql volatile security definer
 set search_path = pg_catalog, pg_temp
 as $$
@@ -454,6 +458,8 @@ begin
   return folded;
 end
 $$;
+comment on function pulso.fold(text) is
+  'Folds the pending deltas of one rollup, or of all; returns how many. Answers do not change by it, reads get cheaper.';
 
 -- ---------------------------------------------------------------- the change feed
 
@@ -518,7 +524,8 @@ comment on function pulso.announce() is
 
 -- ---------------------------------------------------------------- what there is
 
-create or replace view pulso.rollups as
+drop view pulso.rollups;
+create view pulso.rollups as
 select r.id,
        r.view::text as name,
        pg_catalog.array_to_string(r.source || r.joined, ', ') as source,
@@ -541,6 +548,11 @@ select r.id,
   left join pulso.rollup o on o.id = r.replaces
   left join pulso.rollup w on w.id = r.companion_of;
 
+comment on view pulso.rollups is 'The rollups, what they rest on, and how far they are folded.';
+comment on column pulso.rollups.live is 'false: the view runs its query instead of reading the rollup; reason says why.';
+comment on column pulso.rollups.groups_estimate is 'Groups in the base, as of its last ANALYZE.';
+comment on column pulso.rollups.pending_deltas is 'Deltas that each read adds to the base until they are folded.';
+comment on column pulso.rollups.open_generations is 'Generations that an open transaction kept from being folded.';
 comment on column pulso.rollups.capture_mode is 'statement: captured once per statement from the transition tables; row: each row by itself, for what statement triggers cannot do.';
 comment on column pulso.rollups.companion_of is 'The rollup that this one is a part of, counting its values one by one.';
 comment on column pulso.rollups.replaces is 'The rollup whose place this one takes once it is built; NULL but while pulso.alter_rollup is at work.';
@@ -598,7 +610,7 @@ $$;
 comment on function pulso.verify(text, text) is
   'Compares a rollup with its query in one snapshot, without locks; returns the rows that differ: 0 unless something is wrong. `filter`, a condition on the rollup''s columns, compares a part: of grouped columns it makes it cheap.';
 
-grant select on pulso.progress to public;
+grant select on pulso.rollups, pulso.progress to public;
 
 -- Last, so that they do not see this script at work.
 create event trigger pulso_tables_change on ddl_command_start when tag in ('ALTER TABLE') execute function pulso.refuse_concurrent_detach();

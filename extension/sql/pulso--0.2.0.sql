@@ -1,6 +1,9 @@
 -- The engine's SQL objects. Written by hand; a test compares the C functions here with the library's symbols.
 \echo Use "create extension pulso" to load this file. \quit
 
+-- Names in this script mean what they say, whatever the schemas of others hold.
+set local search_path = pg_catalog, pg_temp;
+
 grant usage on schema pulso to public;
 
 -- ---------------------------------------------------------------- catalog
@@ -13,7 +16,7 @@ create table pulso.rollup (
   source regclass not null,
   base regclass not null,
   delta regclass not null,
-  created_at timestamptz not null default now(),
+  created_at timestamptz not null default pg_catalog.now(),
   replaces integer,
   joined regclass[] not null default '{}',
   companion_of integer,

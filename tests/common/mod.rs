@@ -25,7 +25,8 @@ use pulso::cluster::{Cluster, Options};
 use pulso::db::{self, DatabaseArgs, Server};
 use std::io::Write;
 use std::os::unix::fs::PermissionsExt;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
@@ -183,4 +184,27 @@ pub fn long() -> bool {
         skip("takes minutes; run `make test-long`");
     }
     asked
+}
+
+/// A program that is written in Python: the one that `PULSO_<NAME>` names, else installed by pip, once, beside the build.
+/// Why it is not here, where neither can be.
+pub fn python_program(name: &str, package: &str) -> Result<PathBuf, String> {
+    let run = |program: &Path, args: &[&str]| {
+        let output =
+            Command::new(program).args(args).stdin(Stdio::null()).output().map_err(|error| error.to_string())?;
+        let said = String::from_utf8_lossy(&output.stderr);
+        if output.status.success() { Ok(()) } else { Err(said.lines().last().unwrap_or("it fails").to_owned()) }
+    };
+    if let Some(path) = std::env::var_os(format!("PULSO_{}", name.to_uppercase())) {
+        return Ok(path.into());
+    }
+    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join(name);
+    let program = home.join("bin").join(name);
+    if !program.exists() {
+        run(Path::new("python3"), &["-m", "venv", home.to_str().unwrap()])
+            .map_err(|error| format!("python3 makes no environment: {error}"))?;
+        let pip = ["install", "--quiet", "--disable-pip-version-check", "--timeout", "15", "--retries", "1", package];
+        run(&home.join("bin/pip"), &pip).map_err(|error| format!("pip installs nothing: {error}"))?;
+    }
+    Ok(program)
 }

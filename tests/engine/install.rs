@@ -1,6 +1,6 @@
 //! The install script is written by hand; these compare it with the library.
 
-use crate::common::Db;
+use crate::common::{Db, Scratch, python_program, skip};
 use std::collections::BTreeSet;
 use std::path::Path;
 
@@ -116,4 +116,36 @@ async fn jsonb_numeric_gives_the_number_or_null_and_never_an_error() {
         .await
         .unwrap();
     assert_eq!(row.get::<_, Option<&str>>(0), Some("1.5"));
+}
+
+/// pgspot looks for names that the schemas of others could give another meaning, and for objects that a script would
+/// take over.
+#[test]
+fn pgspot_finds_nothing_in_the_scripts() {
+    let program = match python_program("pgspot", "pgspot==0.9.4") {
+        Ok(program) => program,
+        Err(reason) => return skip(&format!("pgspot is not here: {reason}")),
+    };
+    let scratch = Scratch::new();
+    for (name, script) in [("install", SCRIPT), ("update", include_str!("../../extension/sql/pulso--0.1.0--0.2.0.sql"))]
+    {
+        // It knows neither psql's commands nor SET LOCAL, and stops at bodies that are expressions, whose names Postgres
+        // binds when it makes the function.
+        let lines: Vec<&str> = script.lines().filter(|line| !line.starts_with("\\echo")).collect();
+        let text = lines.join("\n").replace("set local search_path", "set search_path");
+        let known: Vec<&str> = text
+            .split_inclusive(";\n")
+            .filter(|statement| !(statement.contains("create function") && statement.contains("\nreturn case")))
+            .collect();
+        assert_eq!(text.matches("\nreturn case").count(), text.split_inclusive(";\n").count() - known.len());
+        let file = scratch.0.join(format!("{name}.sql"));
+        std::fs::write(&file, known.concat()).unwrap();
+        let output = std::process::Command::new(&program).arg(&file).output().unwrap();
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(
+            said.contains("Errors: 0 Warnings: 0 Unknown: 0"),
+            "{name}: {said}{}",
+            String::from_utf8_lossy(&output.stderr)
+        );
+    }
 }

@@ -3,12 +3,12 @@
 //! It is a Python program: `PULSO_SCHEMATHESIS` names it, else pip installs it once beside the build. Where neither can be, the test is skipped and says so.
 
 use crate::client::Client;
-use crate::common::{Db, Scratch, long, skip};
+use crate::common::{Db, Scratch, long, python_program, skip};
 use crate::shop::{self, BAR, GROCERY};
 use pulso::serve::access::{Mode, Settings as AccessSettings};
 use pulso::serve::{AppState, Service, Settings};
 use serde_json::{Value, json};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use tokio_util::sync::CancellationToken;
 
@@ -18,28 +18,6 @@ const VERSION: &str = "schemathesis==4.32.5";
 fn run(program: &Path, args: &[&str], home: &Path) -> Result<Output, String> {
     let output = Command::new(program).args(args).current_dir(home).stdin(Stdio::null()).output();
     output.map_err(|error| error.to_string())
-}
-
-fn well(program: &Path, args: &[&str]) -> Result<(), String> {
-    let output = run(program, args, Path::new(env!("CARGO_TARGET_TMPDIR")))?;
-    let said = String::from_utf8_lossy(&output.stderr);
-    if output.status.success() { Ok(()) } else { Err(said.lines().last().unwrap_or("it fails").to_owned()) }
-}
-
-/// The program, installed if need be.
-fn schemathesis() -> Result<PathBuf, String> {
-    if let Some(path) = std::env::var_os("PULSO_SCHEMATHESIS") {
-        return Ok(path.into());
-    }
-    let home = Path::new(env!("CARGO_TARGET_TMPDIR")).join("schemathesis");
-    let program = home.join("bin/schemathesis");
-    if !program.exists() {
-        well(Path::new("python3"), &["-m", "venv", home.to_str().unwrap()])
-            .map_err(|e| format!("python3 makes no environment: {e}"))?;
-        let pip = ["install", "--quiet", "--disable-pip-version-check", "--timeout", "15", "--retries", "1", VERSION];
-        well(&home.join("bin/pip"), &pip).map_err(|e| format!("pip installs nothing: {e}"))?;
-    }
-    Ok(program)
 }
 
 /// The document, with the shops that there are for the ids that a client would know.
@@ -54,7 +32,7 @@ fn document_of_these_shops() -> Value {
 }
 
 async fn conforms(examples: &'static str, seconds: &'static str, at_least: u32) {
-    let program = match tokio::task::spawn_blocking(schemathesis).await.unwrap() {
+    let program = match tokio::task::spawn_blocking(|| python_program("schemathesis", VERSION)).await.unwrap() {
         Ok(program) => program,
         Err(reason) => return skip(&format!("schemathesis is not here: {reason}")),
     };
