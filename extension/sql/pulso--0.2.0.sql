@@ -36,7 +36,7 @@ comment on column pulso.rollup.replaces is 'The rollup whose place it takes once
 create index rollup_source_idx on pulso.rollup (source);
 
 create table pulso.state (
-  id integer primary key references pulso.rollup (id) on delete cascade,
+  id integer primary key,
   live boolean not null default true,
   reason text,
   folded_through bigint not null default 0,
@@ -50,24 +50,37 @@ comment on column pulso.state.open_generations is 'Generations at or below folde
 
 -- A dump brings base and deltas as they were, and each trigger after the rows of its table: all fits. But where rows
 -- are loaded into a table whose triggers are there already, each is captured on top of a base that counts it. So a
--- table with triggers must hold rows from before them.
+-- table with triggers must hold rows from before them. Looked at when the later of a rollup's two rows is loaded: a
+-- parallel restore takes the tables in either order, or both at once, and so there is no foreign key between them.
+create function pulso.is_loaded_beside_triggers(source regclass) returns boolean
+language plpgsql stable
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  rows_age integer;
+begin
+  execute pg_catalog.format('select pg_catalog.age(t.xmin) from %s t limit 1', source) into rows_age;
+  return exists (
+    select from pg_catalog.pg_trigger t
+     where t.tgrelid = source
+       and t.tgfoid = 'pulso.capture'::pg_catalog.regproc
+       and t.tgenabled <> 'D'
+       and coalesce(rows_age <= pg_catalog.age(t.xmin), true)
+  );
+end
+$$;
+comment on function pulso.is_loaded_beside_triggers(regclass) is 'Whether the rows of a table were loaded while its changes were being captured.';
+
 create function pulso.state_is_loaded() returns trigger
 language plpgsql
 set search_path = pg_catalog, pg_temp
 as $$
 declare
   source regclass;
-  rows_age integer;
 begin
+  perform pg_catalog.pg_advisory_xact_lock(20560, new.id);
   select r.source into source from pulso.rollup r where r.id = new.id;
-  execute pg_catalog.format('select pg_catalog.age(t.xmin) from %s t limit 1', source) into rows_age;
-  if exists (
-    select from pg_catalog.pg_trigger t
-     where t.tgrelid = source
-       and t.tgfoid = 'pulso.capture'::pg_catalog.regproc
-       and t.tgenabled <> 'D'
-       and coalesce(rows_age <= pg_catalog.age(t.xmin), true)
-  ) then
+  if found and pulso.is_loaded_beside_triggers(source) then
     new.live := false;
     new.reason := 'loaded into a table whose changes were being captured; pulso.repair(name) builds it anew';
   end if;
@@ -79,6 +92,24 @@ comment on function pulso.state_is_loaded() is
 -- The engine itself inserts what is not live yet.
 create trigger state_is_loaded before insert on pulso.state
   for each row when (new.live) execute function pulso.state_is_loaded();
+
+create function pulso.rollup_is_loaded() returns trigger
+language plpgsql
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  perform pg_catalog.pg_advisory_xact_lock(20560, new.id);
+  if exists (select from pulso.state s where s.id = new.id and s.live) and pulso.is_loaded_beside_triggers(new.source) then
+    update pulso.state
+       set live = false, reason = 'loaded into a table whose changes were being captured; pulso.repair(name) builds it anew'
+     where id = new.id;
+  end if;
+  return null;
+end
+$$;
+comment on function pulso.rollup_is_loaded() is 'The same where the row of pulso.rollup comes after that of pulso.state.';
+create trigger rollup_is_loaded after insert on pulso.rollup
+  for each row execute function pulso.rollup_is_loaded();
 
 create sequence pulso.generation as bigint cache 1;
 comment on sequence pulso.generation is 'The generation that writers put on their deltas; advanced by folding only.';

@@ -255,6 +255,7 @@ pub fn remove(rollup: &Rollup, with_view: bool) -> Result<(), Refusal> {
     }
     let _role = AsRole::become_role(owner);
     session::run("delete from pulso.rollup where id = $1", &[arg(rollup.id)]);
+    session::run("delete from pulso.state where id = $1", &[arg(rollup.id)]);
     Ok(())
 }
 
