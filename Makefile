@@ -1,12 +1,15 @@
 # The menu. Everything else is in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo test test-long bench lint
+.PHONY: help setup servers demo test test-long bench lint
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
 
 setup: ## Install what is needed, build the extension, install it into the PostgreSQL of this machine
 	@bash scripts/setup.sh
+
+servers: ## Fetch PostgreSQL 17 and 18 with TimescaleDB for the tests (Debian's packages, unpacked, not installed)
+	@bash scripts/servers.sh
 
 demo: setup ## A chain of shops that sells, with its dashboard: everything on a private PostgreSQL
 	cargo run --release --locked -- demo

@@ -152,13 +152,15 @@ installed_hash() {
 
 # A running server has the old library mapped: write beside it and rename, never into it.
 put() {
-  local mode=$1 from=$2 to=$3
-  as_root install -m "$mode" "$from" "$to.new"
-  as_root mv -f "$to.new" "$to"
+  local mode=$1 from=$2 to=$3 as=as_root
+  if [ -w "$(dirname "$to")" ]; then as=; fi
+  $as install -m "$mode" "$from" "$to.new"
+  $as mv -f "$to.new" "$to"
 }
 
 build_and_install() {
-  local major=$1 config=$2 stamp="$TARGET/setup/pg$1.stamp" sources file
+  local major=$1 config=$2 stamp sources file
+  stamp="$TARGET/setup/pg$major-$(printf %s "$config" | cksum | cut -d' ' -f1).stamp"
   sources=$(sources_hash "$config")
   if [ -z "${PULSO_SETUP_FORCE:-}" ] && [ "$(cat "$stamp" 2>/dev/null)" = "$sources $(installed_hash "$config")" ]; then
     say "the extension in PostgreSQL $major is up to date"
@@ -167,7 +169,8 @@ build_and_install() {
   say "builds the extension for PostgreSQL $major (the first time takes a few minutes)"
   cargo build --profile engine --locked --package pulso-extension --no-default-features --features "pg$major" </dev/null
   say "installs it into $("$config" --pkglibdir) and $("$config" --sharedir)/extension"
-  as_root mkdir -p "$("$config" --pkglibdir)" "$("$config" --sharedir)/extension"
+  mkdir -p "$("$config" --pkglibdir)" "$("$config" --sharedir)/extension" 2>/dev/null ||
+    as_root mkdir -p "$("$config" --pkglibdir)" "$("$config" --sharedir)/extension"
   put 755 "$TARGET/engine/libpulso.so" "$("$config" --pkglibdir)/pulso.so"
   put 644 extension/pulso.control "$("$config" --sharedir)/extension/pulso.control"
   for file in extension/sql/pulso--*.sql; do put 644 "$file" "$("$config" --sharedir)/extension/${file##*/}"; done
@@ -177,7 +180,7 @@ build_and_install() {
 
 check_rust
 install_packages
-export PGRX_HOME="$TARGET/pgrx-home"
+export PGRX_HOME="${PGRX_HOME:-$TARGET/pgrx-home}"
 write_pgrx_config
 while read -r major config <&3; do build_and_install "$major" "$config"; done 3< <(servers)
 while read -r config; do

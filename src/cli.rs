@@ -2,7 +2,7 @@
 
 use crate::db::{DatabaseArgs, Server};
 use crate::error::Result;
-use crate::{demo, kpi, load, migrate, rollup, serve, simulate};
+use crate::{demo, doctor, job, key, kpi, load, migrate, rollup, serve, simulate, worker};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -34,6 +34,16 @@ pub enum Command {
     Simulate(simulate::SimulateArgs),
     /// Serve the KPIs over HTTP, and fold the rollups where no background worker does
     Serve(serve::ServeArgs),
+    /// Run the jobs and fold the rollups, without the HTTP service; as many at once as you like
+    Worker(worker::WorkerArgs),
+    /// See, run, pause and schedule what the workers do
+    #[command(subcommand)]
+    Job(job::Command),
+    /// Make, list and revoke keys of the HTTP service
+    #[command(subcommand)]
+    Key(key::Command),
+    /// Say what is wrong with the database or about to go wrong, each with its cure
+    Doctor(doctor::DoctorArgs),
     /// Show a shop's dashboard in the terminal
     Kpi(kpi::KpiArgs),
     /// Everything at once: a private server, 90 days of history, a simulator selling, the service and the dashboard
@@ -55,6 +65,10 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Load(command) => load::run(&server, command).await,
         Command::Simulate(args) => simulate::run(&server, args).await,
         Command::Serve(args) => serve::run(&server, args).await,
+        Command::Worker(args) => worker::command(&server, args).await,
+        Command::Job(command) => job::run(&server, command).await,
+        Command::Doctor(args) => doctor::run(&server, args).await,
+        Command::Key(command) => key::run(&server, command).await,
         Command::Kpi(args) => kpi::run(&server, args).await,
         Command::Demo(args) => demo::run(&server, args).await,
         Command::Openapi => Ok(ExitCode::SUCCESS),

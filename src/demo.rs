@@ -3,7 +3,7 @@
 use crate::db::Server;
 use crate::error::{Error, Result};
 use crate::kpi::{self, Choice, Lang};
-use crate::serve::{AppState, Service};
+use crate::serve::{AppState, Service, feed};
 use crate::simulate::{self, Counters, Plan, parse_days, parse_rate};
 use crate::{fold, interrupt, logs, migrate, read};
 use indicatif::{ProgressBar, ProgressStyle};
@@ -123,6 +123,7 @@ async fn past(server: &Server, plan: &Plan, lang: Lang, stop: &CancellationToken
 /// The usual port where nobody has it, else a free one; an address asked for, or none.
 async fn listen(server: &Server, asked: Option<SocketAddr>, stop: &CancellationToken) -> Result<Service> {
     let state = AppState::new(server.url(), 8, 256)?;
+    state.follow(server.url(), feed::CHANNEL, stop.clone());
     if let Some(address) = asked {
         return Service::start(state, address, stop.clone()).await;
     }

@@ -5,8 +5,12 @@
 
 alter table pulso.rollup add column replaces integer;
 alter table pulso.rollup add column joined regclass[] not null default '{}';
+alter table pulso.rollup add column companion_of integer;
+alter table pulso.rollup add column partitions regclass[] not null default '{}';
 comment on column pulso.rollup.replaces is 'The rollup whose place it takes once it is built; NULL but while pulso.alter_rollup is at work.';
 comment on column pulso.rollup.joined is 'The tables that are joined to it.';
+comment on column pulso.rollup.companion_of is 'The rollup that it is a part of: it counts the values that its count(distinct), min, max or percentiles need; NULL for a whole one.';
+comment on column pulso.rollup.partitions is 'The partitions of the source, at every level, whose rows are counted and whose triggers are there.';
 
 -- A dump brings base and deltas as they were, and each trigger after the rows of its table: all fits. But where rows
 -- are loaded into a table whose triggers are there already, each is captured on top of a base that counts it. So a
@@ -20,7 +24,7 @@ declare
   rows_age integer;
 begin
   select r.source into source from pulso.rollup r where r.id = new.id;
-  execute pg_catalog.format('select pg_catalog.age(t.xmin) from only %s t limit 1', source) into rows_age;
+  execute pg_catalog.format('select pg_catalog.age(t.xmin) from %s t limit 1', source) into rows_age;
   if exists (
     select from pg_catalog.pg_trigger t
      where t.tgrelid = source
@@ -39,6 +43,35 @@ comment on function pulso.state_is_loaded() is
 -- The engine itself inserts what is not live yet.
 create trigger state_is_loaded before insert on pulso.state
   for each row when (new.live) execute function pulso.state_is_loaded();
+
+-- Inlined by the planner; with the digits that Postgres's own aggregates give (numeric_stddev_internal).
+create function pulso.variance_of(present bigint, total numeric, squares numeric, sample boolean)
+returns numeric
+language sql immutable parallel safe
+return case
+  when present > sample::integer then
+    greatest(present::numeric * squares - total * total, 0)
+      / (present::numeric * (present - sample::integer)::numeric)
+end;
+comment on function pulso.variance_of(bigint, numeric, numeric, boolean) is
+  'The variance that a rollup''s parts make: values present, their total, the total of their squares; of a sample or of all.';
+
+-- Of the square root exactly as many digits as the variance has, rounded half up as sqrt_var does.
+create function pulso.stddev_of(variance numeric)
+returns numeric
+language sql immutable strict parallel safe
+set search_path = pg_catalog, pg_temp
+as $$
+  select case
+           when variance in ('NaN', 0) then variance
+           else r.root + case when (r.root + 0.5 * r.unit) * (r.root + 0.5 * r.unit) <= variance then r.unit else 0 end
+         end
+    from (
+          select pg_catalog.trunc(pg_catalog.sqrt(pg_catalog.round(variance, pg_catalog.scale(variance) + 8)), pg_catalog.scale(variance)) as root,
+                 pg_catalog.concat('1e-', pg_catalog.scale(variance))::numeric as unit
+         ) as r
+$$;
+comment on function pulso.stddev_of(numeric) is 'The standard deviation of a variance, as Postgres''s own aggregates round it.';
 
 -- ---------------------------------------------------------------- life of a rollup
 
@@ -123,6 +156,192 @@ as 'MODULE_PATHNAME', 'scanned_wrapper';
 comment on function pulso.scanned(tid) is
   'Always true; notes for pulso.progress how far the scan has come that fills a rollup.';
 
+-- ---------------------------------------------------------------- tables that change
+
+-- Without locks, which pg_partition_tree would take: whoever only folds must not wait for a table.
+create function pulso.partitions(source regclass) returns regclass[]
+language sql stable strict
+set search_path = pg_catalog, pg_temp
+as $$
+  with recursive part (relid) as (
+    select i.inhrelid from pg_catalog.pg_inherits i where i.inhparent = source
+    union all
+    select i.inhrelid from part p join pg_catalog.pg_inherits i on i.inhparent = p.relid
+  )
+  select coalesce(pg_catalog.array_agg(p.relid::regclass order by p.relid), '{}')
+    from part p
+   where exists (select from pg_catalog.pg_class c where c.oid = source and c.relkind = 'p')
+$$;
+comment on function pulso.partitions(regclass) is 'All partitions of a partitioned table, at every level.';
+
+create function pulso.has_other_partitions(source regclass, known regclass[]) returns boolean
+language sql stable strict
+set search_path = pg_catalog, pg_temp
+as $$
+  select not (known::oid[] @> now.parts::oid[] and known::oid[] <@ now.parts::oid[])
+    from (select pulso.partitions(source) as parts) as now
+$$;
+comment on function pulso.has_other_partitions(regclass, regclass[]) is 'Whether a table has other partitions than those known, in whatever order.';
+
+create function pulso.blocks(source regclass) returns bigint
+language sql stable strict
+set search_path = pg_catalog, pg_temp
+as $$
+  with recursive part (relid) as (
+    select source
+    union all
+    select i.inhrelid from part p join pg_catalog.pg_inherits i on i.inhparent = p.relid
+  )
+  select pg_catalog.sum(pg_catalog.pg_relation_size(p.relid))::bigint / pg_catalog.current_setting('block_size')::bigint from part p
+$$;
+comment on function pulso.blocks(regclass) is 'The size of a table, its partitions or chunks included, in blocks.';
+
+-- Asked of its catalog, in words of its own: the extension may not be there.
+create function pulso.is_hypertable(source regclass) returns boolean
+language plpgsql stable strict
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  found_one boolean;
+begin
+  if not exists (select from pg_catalog.pg_extension e where e.extname = 'timescaledb') then
+    return false;
+  end if;
+  execute 'select exists (
+             select from _timescaledb_catalog.hypertable h
+              where (h.schema_name, h.table_name) = (
+                select n.nspname, c.relname from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace where c.oid = $1))'
+    into found_one using source;
+  return found_one;
+end
+$$;
+comment on function pulso.is_hypertable(regclass) is 'Whether a table is a hypertable of TimescaleDB.';
+
+-- Hypertables: a trigger with transition tables crashes the server before TimescaleDB 2.26.4, on a chunk made after a DROP
+-- COLUMN; and statements and foreign keys that name a chunk fire its row triggers only. Partitioned tables: a MERGE of
+-- PostgreSQL 18 that updates a row after it has inserted one shows the inserted row as the updated one.
+create function pulso.wanted_mode(source regclass) returns text
+language sql stable strict
+set search_path = pg_catalog, pg_temp
+as $$
+  select case
+           when pulso.is_hypertable(source) then 'row'
+           when c.relkind = 'p' and pg_catalog.current_setting('server_version_num')::integer >= 180000 then 'row'
+           else 'statement'
+         end
+    from pg_catalog.pg_class c
+   where c.oid = source
+$$;
+comment on function pulso.wanted_mode(regclass) is 'How the changes of a table can be captured: by statement, or only row by row.';
+
+create function pulso.capture_mode(source regclass) returns text
+language sql stable strict
+set search_path = pg_catalog, pg_temp
+as $$
+  select coalesce(
+    (select case when t.tgtype & 1 = 1 then 'row' else 'statement' end
+       from pg_catalog.pg_trigger t
+      where t.tgrelid = source and t.tgname = 'pulso_insert'),
+    pulso.wanted_mode(source))
+$$;
+comment on function pulso.capture_mode(regclass) is 'How the changes of a table are captured by the triggers that are there.';
+
+create function pulso.obstacle(source regclass) returns text
+language sql stable strict
+set search_path = pg_catalog, pg_temp
+as $$
+  select case
+           when n.nspname in ('pg_catalog', 'information_schema', 'pulso') then 'system'
+           when n.nspname = '_timescaledb_internal' then 'chunk'
+           when c.relkind in ('v', 'm') then 'view'
+           when c.relkind = 'f' then 'foreign'
+           when c.relpersistence = 'u' then 'unlogged'
+           when c.relispartition then 'partition'
+           when c.relrowsecurity then 'row security'
+           when c.relkind <> 'p'
+            and exists (select from pg_catalog.pg_inherits i where c.oid in (i.inhrelid, i.inhparent))
+            and not pulso.is_hypertable(c.oid) then 'inherited'
+         end
+    from pg_catalog.pg_class c
+    join pg_catalog.pg_namespace n on n.oid = c.relnamespace
+   where c.oid = source
+$$;
+comment on function pulso.obstacle(regclass) is 'What keeps a table from being rolled up; NULL where nothing does.';
+
+create function pulso.follow_partitions(id integer) returns void
+language c volatile strict
+as 'MODULE_PATHNAME', 'follow_partitions_wrapper';
+comment on function pulso.follow_partitions(integer) is
+  'Counts the rows of partitions that have come, takes away those of partitions that were detached, and lets their triggers follow.';
+revoke execute on function pulso.follow_partitions(integer) from public;
+
+-- In the transaction of the DDL, which holds the locks that keep its tables as they are.
+create function pulso.tables_changed() returns event_trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  changed oid[] := array(select d.objid from pg_catalog.pg_event_trigger_ddl_commands() d where d.classid = 'pg_catalog.pg_class'::regclass);
+  one record;
+begin
+  -- Only what this command is about: what is wrong elsewhere must not stand in its way.
+  for one in
+    select r.id, r.view, t.source, pulso.obstacle(t.source) as obstacle
+      from pulso.rollup r
+     cross join pg_catalog.unnest(r.source || r.joined) as t (source)
+     where t.source = any (changed)
+        or exists (
+          select from pg_catalog.pg_inherits i
+           where (i.inhparent = t.source and i.inhrelid = any (changed)) or (i.inhrelid = t.source and i.inhparent = any (changed)))
+  loop
+    if one.obstacle in ('partition', 'inherited', 'unlogged') then
+      raise exception 'table % has a rollup, %, and cannot become %', one.source, one.view,
+            case one.obstacle when 'partition' then 'a partition' when 'unlogged' then 'unlogged' else 'part of an inheritance tree' end
+        using errcode = '0A000',
+              hint = pg_catalog.format('Changes of its rows would not be counted. Drop the rollup first: select pulso.drop_rollup(%L)', one.view::text);
+    end if;
+  end loop;
+  for one in
+    select r.id from pulso.rollup r
+     where pulso.has_other_partitions(r.source, r.partitions)
+       and (r.source::oid = any (changed) or pulso.partitions(r.source)::oid[] && changed)
+     order by r.id
+  loop
+    perform pulso.follow_partitions(one.id);
+  end loop;
+end
+$$;
+comment on function pulso.tables_changed() is
+  'Keeps rollups right after CREATE TABLE and ALTER TABLE: partitions that come and go are counted, what could not be is refused.';
+
+create function pulso.tables_dropped() returns event_trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+begin
+  with lost as (
+    update pulso.rollup r
+       set partitions = array(select p from pg_catalog.unnest(r.partitions) as p where p not in (select d.objid from pg_catalog.pg_event_trigger_dropped_objects() d))
+     where exists (
+       select from pg_catalog.pg_event_trigger_dropped_objects() d
+        where d.classid = 'pg_catalog.pg_class'::regclass and d.objsubid = 0 and d.objid = any (r.partitions::oid[]))
+    returning r.id
+  )
+  update pulso.state s
+     set live = false, reason = 'a partition was dropped; pulso.repair(name) builds it anew, DETACH before DROP spares that'
+    from lost where s.id = lost.id and s.live;
+end
+$$;
+comment on function pulso.tables_dropped() is
+  'Lets rollups run their queries when a partition is dropped with rows that nobody can take away any more.';
+
+create function pulso.refuse_concurrent_detach() returns event_trigger
+language c volatile
+as 'MODULE_PATHNAME', 'refuse_concurrent_detach_wrapper';
+comment on function pulso.refuse_concurrent_detach() is
+  'Refuses ALTER TABLE … DETACH PARTITION … CONCURRENTLY of a table with rollups.';
+
+
 -- ---------------------------------------------------------------- folding
 
 create function pulso.is_whole(base regclass) returns boolean
@@ -202,6 +421,11 @@ begin
       using errcode = '42P01', hint = 'The rollups are listed by: select name from pulso.rollups';
   end if;
   perform pulso.mend_counter();
+  -- Where no event trigger has followed.
+  update pulso.state s
+     set live = false, reason = 'the table has other partitions than those that are counted; pulso.repair(name) builds it anew'
+    from pulso.rollup r
+   where r.id = s.id and s.live and pulso.has_other_partitions(r.source, r.partitions);
   select pg_catalog.array_agg(r.id order by r.id) into due
     from pulso.rollup r
     join pulso.state s on s.id = r.id
@@ -226,9 +450,71 @@ begin
         raise warning 'pulso: rollup % cannot be folded and runs its query from now on: %', one, sqlerrm;
     end;
   end loop;
+  perform pulso.send_changes();
   return folded;
 end
 $$;
+
+-- ---------------------------------------------------------------- the change feed
+
+create sequence pulso.change as bigint cache 1;
+comment on sequence pulso.change is 'Numbers the notifications on channel pulso_changes; a listener that misses one forgets all that it knows.';
+
+create function pulso.has_news(id integer) returns boolean
+language c volatile strict
+as 'MODULE_PATHNAME', 'has_news_wrapper';
+comment on function pulso.has_news(integer) is 'Whether a rollup has committed deltas that this session has not announced.';
+
+create function pulso.look(id integer, live boolean) returns void
+language c volatile strict
+as 'MODULE_PATHNAME', 'look_wrapper';
+comment on function pulso.look(integer, boolean) is
+  'Notes which groups of a rollup have changed; any, where it is not live.';
+
+create function pulso.send_changes() returns bigint
+language c volatile
+as 'MODULE_PATHNAME', 'send_changes_wrapper';
+comment on function pulso.send_changes() is
+  'Sends what this transaction has noted as one notification on channel pulso_changes; returns the number of rollups in it.';
+
+revoke execute on function pulso.has_news(integer), pulso.look(integer, boolean), pulso.send_changes() from public;
+
+create function pulso.announce() returns bigint
+language plpgsql volatile security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  changed integer[];
+  queries integer[];
+  one integer;
+begin
+  if pg_catalog.current_setting('transaction_isolation') not in ('read committed', 'read uncommitted') then
+    raise exception 'pulso.announce cannot run at isolation level %', pg_catalog.current_setting('transaction_isolation')
+      using errcode = '25001', hint = 'Its snapshot must be younger than the changes that it looks for: call it in READ COMMITTED.';
+  end if;
+  if pg_catalog.pg_is_in_recovery() then
+    raise exception 'pulso.announce cannot run on a standby'
+      using errcode = '25006', hint = 'Listen on the primary.';
+  end if;
+  select pg_catalog.array_agg(r.id) filter (where s.live and pulso.is_whole(r.base) and pulso.has_news(r.id)),
+         pg_catalog.array_agg(r.id) filter (where not s.live and r.replaces is null)
+    into changed, queries
+    from pulso.rollup r
+    join pulso.state s on s.id = r.id;
+  if changed is not null then
+    perform pulso.close_generations();
+    foreach one in array changed loop
+      perform pulso.look(one, true);
+    end loop;
+  end if;
+  foreach one in array coalesce(queries, '{}') loop
+    perform pulso.look(one, false);
+  end loop;
+  return pulso.send_changes();
+end
+$$;
+comment on function pulso.announce() is
+  'Announces on channel pulso_changes which groups have changed since this session last did; returns the number of rollups. Folding does it by itself; this is for what cannot be folded yet.';
 
 -- ---------------------------------------------------------------- what there is
 
@@ -238,7 +524,7 @@ select r.id,
        pg_catalog.array_to_string(r.source || r.joined, ', ') as source,
        s.live,
        s.reason,
-       'statement'::text as capture_mode,
+       pulso.capture_mode(r.source) as capture_mode,
        greatest(c.reltuples, 0)::bigint as groups_estimate,
        pulso.pending(r.delta, s.folded_through, s.open_generations) as pending_deltas,
        s.folded_through,
@@ -247,12 +533,16 @@ select r.id,
        pg_catalog.pg_total_relation_size(r.base) as base_bytes,
        pg_catalog.pg_total_relation_size(r.delta) as delta_bytes,
        pg_catalog.pg_get_viewdef(r.definition) as query,
-       o.view::text as replaces
+       o.view::text as replaces,
+       w.view::text as companion_of
   from pulso.rollup r
   join pulso.state s on s.id = r.id
   left join pg_catalog.pg_class c on c.oid = r.base
-  left join pulso.rollup o on o.id = r.replaces;
+  left join pulso.rollup o on o.id = r.replaces
+  left join pulso.rollup w on w.id = r.companion_of;
 
+comment on column pulso.rollups.capture_mode is 'statement: captured once per statement from the transition tables; row: each row by itself, for what statement triggers cannot do.';
+comment on column pulso.rollups.companion_of is 'The rollup that this one is a part of, counting its values one by one.';
 comment on column pulso.rollups.replaces is 'The rollup whose place this one takes once it is built; NULL but while pulso.alter_rollup is at work.';
 
 create view pulso.progress as
@@ -264,7 +554,7 @@ select r.view::text as name,
   from pg_catalog.pg_locks l
   join pulso.rollup r on r.id = l.classid::bigint
  cross join lateral (
-        select pg_catalog.pg_relation_size(r.source) / pg_catalog.current_setting('block_size')::bigint as blocks
+        select pulso.blocks(r.source) as blocks
        ) as t
  where l.locktype = 'advisory'
    and l.objsubid = 20560
@@ -283,6 +573,7 @@ as $$
 declare
   rollup pulso.rollup;
   differences bigint;
+  boundary text;
 begin
   select * into rollup from pulso.rollup r where r.id = pulso.rollup_id(verify.name);
   if not found then
@@ -294,6 +585,13 @@ begin
     'with r as not materialized (select * from %1$s where %3$s), q as not materialized (select * from %2$s where %3$s)
      select count(*) from ((table r except all table q) union all (table q except all table r)) as d',
     rollup.view, rollup.definition, coalesce('(' || filter || E'\n)', 'true')) into differences;
+  if differences > 0 and pulso.is_hypertable(rollup.source) then
+    execute 'select min(c.range_start)::text from timescaledb_information.chunks c
+              where pg_catalog.format(''%I.%I'', c.hypertable_schema, c.hypertable_name)::regclass = $1'
+      into boundary using rollup.source;
+    raise notice 'hypertable % begins at %: groups from before are kept when chunks are dropped, and differ', rollup.source, coalesce(boundary, '(nothing)')
+      using hint = 'Compare what is left: select pulso.verify(name, filter), with a condition on the rollup''s time column.';
+  end if;
   return differences;
 end
 $$;
@@ -301,3 +599,13 @@ comment on function pulso.verify(text, text) is
   'Compares a rollup with its query in one snapshot, without locks; returns the rows that differ: 0 unless something is wrong. `filter`, a condition on the rollup''s columns, compares a part: of grouped columns it makes it cheap.';
 
 grant select on pulso.progress to public;
+
+-- Last, so that they do not see this script at work.
+create event trigger pulso_tables_change on ddl_command_start when tag in ('ALTER TABLE') execute function pulso.refuse_concurrent_detach();
+create event trigger pulso_tables_changed on ddl_command_end 
+  when tag in ('CREATE TABLE', 'ALTER TABLE', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE', 'CREATE SCHEMA') execute function pulso.tables_changed();
+create event trigger pulso_tables_dropped on sql_drop execute function pulso.tables_dropped();
+-- Whatever the session's replication role.
+alter event trigger pulso_tables_change enable always;
+alter event trigger pulso_tables_changed enable always;
+alter event trigger pulso_tables_dropped enable always;

@@ -30,6 +30,8 @@ pub enum Refusal {
     Serialization,
     #[error("the query of a rollup must be a single SELECT")]
     NotASelect,
+    #[error("{view} is a part of rollup {whole}")]
+    Part { view: String, whole: String },
     #[error("you must own {what}")]
     NotOwner { what: String },
     #[error("there is no rollup {name}")]
@@ -40,6 +42,12 @@ pub enum Refusal {
     BadName { name: String },
     #[error("{function} cannot run at this isolation level")]
     Isolation { function: &'static str },
+    #[error("a partition of {table} cannot be detached concurrently: rollups are made of it")]
+    Detach { table: String },
+    #[error("{view} cannot be built anew: it may be all that is left of dropped chunks")]
+    Kept { view: String },
+    #[error("hypertable {table} cannot be captured by statement")]
+    Mode { table: String },
     #[error("table {table} is busy: an open transaction has written to it")]
     Busy { table: String },
     #[error("{view} is busy: open transactions read it, or write to its table")]
@@ -63,8 +71,12 @@ impl Refusal {
             | Self::Key { .. }
             | Self::Source { .. }
             | Self::Join { .. }
-            | Self::Entangled { .. } => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
+            | Self::Entangled { .. }
+            | Self::Detach { .. }
+            | Self::Kept { .. }
+            | Self::Mode { .. } => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::Busy { .. } | Self::Readers { .. } => Code::ERRCODE_LOCK_NOT_AVAILABLE,
+            Self::Part { .. } => Code::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
             Self::Outdated { .. } => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::Columns { .. } => Code::ERRCODE_INVALID_TABLE_DEFINITION,
             Self::NotASelect => Code::ERRCODE_SYNTAX_ERROR,
@@ -106,6 +118,15 @@ impl Refusal {
                 "Nothing was changed. With with_data => false, pulso.build(name) fills the new query without holding up \
                  writers, and can be called again when the view is free."
             }
+            Self::Kept { .. } => {
+                "Where what the chunks hold is enough: pulso.drop_rollup(name), then pulso.create_rollup(name, query)."
+            }
+            Self::Mode { .. } => {
+                "It became a hypertable after its rollups were made. Drop them (pulso.drop_rollup) and create them again: its \
+                 changes are then captured row by row."
+            }
+            Self::Detach { .. } => "Detach it without CONCURRENTLY, which takes its rows out of the rollups at once.",
+            Self::Part { .. } => "Change or drop the whole.",
             Self::Outdated { .. } => "Run: alter extension pulso update",
             Self::Columns { .. } => {
                 "Columns can only be added at the end, since other views may read the ones that are there. \

@@ -28,7 +28,7 @@ pub struct Horizon {
 }
 
 pub fn register() {
-    xact::at_end(|| MINE.set(None));
+    xact::at_end(|_| MINE.set(None));
 }
 
 /// The generation of this transaction's deltas; taken at the first and kept to the end, so that a long import

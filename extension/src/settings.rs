@@ -4,7 +4,7 @@ use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 
 static FOLD: GucSetting<bool> = GucSetting::<bool>::new(true);
 static FOLD_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(500);
-
+static FEED_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(100);
 static MAX_MOVED_ROWS: GucSetting<i32> = GucSetting::<i32>::new(100_000);
 
 pub fn define() {
@@ -22,6 +22,16 @@ pub fn define() {
         c"Longer intervals cost writers less and readers more.",
         &FOLD_INTERVAL,
         10,
+        60_000,
+        GucContext::Sighup,
+        GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_int_guc(
+        c"pulso.feed_interval",
+        c"Time between two looks for changes to be announced on channel pulso_changes; 0 announces what is folded only.",
+        c"A change is announced at most so long after its commit, whether or not it can be folded.",
+        &FEED_INTERVAL,
+        0,
         60_000,
         GucContext::Sighup,
         GucFlags::UNIT_MS,
@@ -46,6 +56,11 @@ pub fn fold() -> bool {
 /// Time between two folds, in milliseconds.
 pub fn fold_interval_ms() -> u64 {
     FOLD_INTERVAL.get().unsigned_abs().into()
+}
+
+/// Time between two looks for changes to announce, in milliseconds; `None` where only folding announces.
+pub fn feed_interval_ms() -> Option<u64> {
+    Some(FEED_INTERVAL.get().unsigned_abs().into()).filter(|interval| *interval > 0)
 }
 
 /// Rows that one statement on a joined table may move.

@@ -5,19 +5,21 @@
 //! exact whether or not it happens soon, so no writer pays for a wake-up.
 
 use crate::pg::worker::{databases, report_statistics};
-use crate::{pg::session, settings};
+use crate::{pg::session, rollup, settings};
 use pgrx::bgworkers::{
     BackgroundWorker, BackgroundWorkerBuilder, BackgroundWorkerStatus, BgWorkerStartTime, DynamicBackgroundWorker,
     SignalWakeFlags,
 };
 use pgrx::prelude::*;
 use std::collections::HashMap;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How often the launcher looks for databases without a folder.
 const LAUNCH_INTERVAL: Duration = Duration::from_secs(5);
 /// The longest pause of a folder that finds nothing to do, in multiples of `pulso.fold_interval`.
-const IDLE_FACTOR: u64 = 10;
+const IDLE_FACTOR: u32 = 10;
+/// How often a folder with nothing to do looks whether it should have.
+const RELOAD_AT_LEAST: Duration = Duration::from_secs(60);
 
 /// Registers the launcher; without preloading there are no workers, and folding is `pulso serve`'s.
 pub fn register() {
@@ -85,23 +87,68 @@ pub fn fold(database: pg_sys::Oid) {
             &[],
         );
     });
-    let mut idle = 1;
+    rollup::fold_in_parts();
+    let mut folds = Pace::default();
+    let mut looks = Pace::default();
     loop {
-        if settings::fold() {
-            let Some(folded) = BackgroundWorker::transaction(tick) else { return };
+        let now = Instant::now();
+        let fold_every = Duration::from_millis(settings::fold_interval_ms());
+        let look_every = settings::feed_interval_ms().map(Duration::from_millis);
+        if settings::fold() && folds.is_due(now) {
+            let Some(folded) = BackgroundWorker::transaction(|| step("select pulso.fold()")) else { return };
             report_statistics();
-            idle = if folded > 0 { 1 } else { (idle * 2).min(IDLE_FACTOR) };
+            // Where one rollup's part was full there is more: at once, after the next look.
+            let pause = if folded >= rollup::FOLDED_AT_MOST { Duration::ZERO } else { fold_every };
+            folds.next(now, pause, folded > 0, IDLE_FACTOR);
+        } else if let Some(every) = look_every
+            && looks.is_due(now)
+        {
+            let Some(announced) = BackgroundWorker::transaction(|| step("select pulso.announce()")) else { return };
+            looks.next(now, every, announced > 0, 1);
+            if announced > 0 {
+                folds.hasten(now, fold_every);
+            }
         }
-        if !wait(Duration::from_millis(settings::fold_interval_ms() * idle)) {
+        let next = [settings::fold().then_some(folds.at), look_every.map(|_| looks.at), Some(now + RELOAD_AT_LEAST)];
+        let Some(next) = next.into_iter().flatten().min() else { return };
+        if !wait(next.saturating_duration_since(Instant::now()).max(Duration::from_millis(1))) {
             return;
         }
     }
 }
 
-/// Folds what is pending; `None` where the extension is not, or no longer, installed.
-fn tick() -> Option<i64> {
+/// When something is done next: after its interval while it finds work, ever later while it does not.
+struct Pace {
+    at: Instant,
+    idle: u32,
+}
+
+impl Default for Pace {
+    fn default() -> Self {
+        Self { at: Instant::now(), idle: 1 }
+    }
+}
+
+impl Pace {
+    fn is_due(&self, now: Instant) -> bool {
+        self.at <= now
+    }
+
+    fn next(&mut self, now: Instant, every: Duration, busy: bool, idle_max: u32) {
+        self.idle = if busy { 1 } else { (self.idle * 2).min(idle_max) };
+        self.at = now + every * self.idle;
+    }
+
+    /// There is work: not later than an interval from now.
+    fn hasten(&mut self, now: Instant, every: Duration) {
+        self.at = self.at.min(now + every);
+    }
+}
+
+/// Runs a step of the engine; `None` where the extension is not, or no longer, installed.
+fn step(sql: &str) -> Option<i64> {
     let installed = session::one("select exists (select from pg_catalog.pg_extension where extname = 'pulso')", &[]);
-    if installed == Some(true) { session::one("select pulso.fold()", &[]) } else { None }
+    if installed == Some(true) { session::one(sql, &[]) } else { None }
 }
 
 /// Waits; `false` when it is time to end.

@@ -12,6 +12,21 @@ comment on table pulso.plain_rollup is 'One row per rollup of the tier plain. Wr
 comment on column pulso.plain_rollup.as_of is 'What was committed at this moment is in the rollup.';
 comment on column pulso.plain_rollup.took is 'How long its last refresh took.';
 
+-- For what is written over the extension's view.
+create view pulso.rollups as
+select r.id,
+       r.name,
+       true as live,
+       null::text as reason,
+       0::bigint as pending_deltas,
+       r.as_of as folded_at,
+       null::text as replaces,
+       null::text as companion_of
+  from pulso.plain_rollup r
+ where false;
+comment on view pulso.rollups is 'Rollups that are kept in the transaction of each sale: none on the tier plain, whose figures are materialized views.';
+grant select on pulso.rollups to public;
+
 create function pulso.jsonb_numeric(document jsonb, key text) returns numeric
 language sql immutable strict parallel safe
 return case jsonb_typeof(document -> key) when 'number' then (document ->> key)::numeric end;

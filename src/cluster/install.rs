@@ -43,13 +43,7 @@ impl Installation {
     /// Every server found. `PULSO_PG_BINDIR` names the only one to look at.
     fn all() -> Result<Vec<Self>> {
         if let Some(dir) = std::env::var_os("PULSO_PG_BINDIR").filter(|dir| !dir.is_empty()) {
-            let dir = PathBuf::from(dir);
-            let found = Self::at(&dir).ok_or_else(|| {
-                Error::usage(format!(
-                    "PULSO_PG_BINDIR is {}, which has no PostgreSQL server (initdb, pg_ctl, postgres, pg_config)",
-                    dir.display()
-                ))
-            })?;
+            let found = Self::in_dir(Path::new(&dir)).map_err(|error| error.context("PULSO_PG_BINDIR"))?;
             return Ok(vec![found]);
         }
         let mut dirs: Vec<PathBuf> = Vec::new();
@@ -64,6 +58,13 @@ impl Installation {
         dirs.sort();
         dirs.dedup();
         Ok(dirs.iter().filter_map(|dir| Self::at(dir)).collect())
+    }
+
+    /// The one whose programs are in this directory.
+    pub fn in_dir(dir: &Path) -> Result<Self> {
+        Self::at(dir).ok_or_else(|| {
+            Error::usage(format!("{} has no PostgreSQL server (initdb, pg_ctl, postgres, pg_config)", dir.display()))
+        })
     }
 
     fn at(bindir: &Path) -> Option<Self> {

@@ -43,6 +43,8 @@ pub struct Options {
     pub settings: Vec<(String, String)>,
     /// Make a directory under /tmp and remove it at the end, whatever the end is.
     pub temporary: bool,
+    /// The `bin` directory of the server to run; `None` is the newest that has the extension.
+    pub bindir: Option<PathBuf>,
 }
 
 impl Options {
@@ -302,18 +304,22 @@ impl Drop for Cluster {
 
 /// Which directory, and which PostgreSQL. Data that is there decides on the version.
 fn settle(options: &Options, account: Account) -> Result<(Home, Installation)> {
+    let find = |major| match &options.bindir {
+        Some(dir) => Installation::in_dir(dir),
+        None => Installation::find(major),
+    };
     if options.temporary {
-        let install = Installation::find(None)?;
+        let install = find(None)?;
         let dir =
             options.data_dir.clone().unwrap_or_else(|| format!("/tmp/pulso-{:016x}", rand::random::<u64>()).into());
         return Ok((Home::open(&dir, account)?, install));
     }
     if let Some(dir) = &options.data_dir {
         let home = Home::open(&std::path::absolute(dir)?, account)?;
-        let install = Installation::find(home.major().filter(|_| !options.fresh))?;
+        let install = find(home.major().filter(|_| !options.fresh))?;
         return Ok((home, install));
     }
-    let install = Installation::find(None)?;
+    let install = find(None)?;
     let dir = usual_place(&account)?.join(format!("pg{}", install.major));
     Ok((Home::open(&dir, account)?, install))
 }

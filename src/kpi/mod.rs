@@ -175,7 +175,7 @@ impl Choice {
         let mut all: Vec<Store> = Vec::new();
         let mut after = None;
         loop {
-            let page = read::stores(client, after, 500).await?;
+            let page = read::stores(client, &None, after, 500).await?;
             all.extend(page.stores);
             after = page.next;
             if after.is_none() {

@@ -18,7 +18,7 @@ mod undo;
 mod verify;
 
 use crate::db::Server;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::rollup::fill::FILLING;
 use packs::{PACKS, UNDER_CONTRACT};
@@ -323,6 +323,15 @@ async fn apply_locked(runner: &mut Runner<'_>, packs: &[String], wish: Wish) -> 
         }
     }
     Ok(())
+}
+
+/// Refuses a database that lacks any step of this version that the service needs.
+pub async fn require(client: &Client) -> Result<()> {
+    let pending = pending(client).await?;
+    let Some(first) = pending.first() else { return Ok(()) };
+    let steps = if pending.len() == 1 { "1 step is".to_owned() } else { format!("{} steps are", pending.len()) };
+    Err(Error::failed(format!("the database is not migrated: {steps} pending, first {first}"))
+        .with_hint("Run `pulso migrate up`, or start with `pulso serve --migrate`."))
 }
 
 /// Migrations and contract files that the service needs and that are not applied; changes nothing. Without the steps that

@@ -20,6 +20,9 @@ mod embedded {
     pub mod reports {
         refinery::embed_migrations!("migrations/reports");
     }
+    pub mod service {
+        refinery::embed_migrations!("migrations/service");
+    }
 }
 
 /// (name without its ending, text)
@@ -176,6 +179,14 @@ pub const PACKS: &[Pack] = &[
         online: files!("migrations/online/reports", "C2__fill_the_reports"),
         undo: files!("sql/undo/reports", "V1", "C2"),
     },
+    Pack {
+        name: "service",
+        purpose: "what the service and the worker keep: jobs, keys",
+        needs: &["core"],
+        runner: embedded::service::migrations::runner,
+        online: &[],
+        undo: files!("sql/undo/service", "V1", "V2"),
+    },
 ];
 
 /// The contract's objects, in the order in which they are applied: (file, text).
@@ -184,6 +195,18 @@ pub const CONTRACT: &[(&str, &str)] = &[
     ("20_product_sales_daily.sql", include_str!("../../sql/contract/20_product_sales_daily.sql")),
     ("30_business_date.sql", include_str!("../../sql/contract/30_business_date.sql")),
     ("40_dashboard.sql", include_str!("../../sql/contract/40_dashboard.sql")),
+    ("50_sales_breakdown.sql", include_str!("../../sql/contract/50_sales_breakdown.sql")),
+    ("51_category_mix.sql", include_str!("../../sql/contract/51_category_mix.sql")),
+    ("52_payment_mix.sql", include_str!("../../sql/contract/52_payment_mix.sql")),
+    ("53_sales_heatmap.sql", include_str!("../../sql/contract/53_sales_heatmap.sql")),
+    ("54_customer_summary.sql", include_str!("../../sql/contract/54_customer_summary.sql")),
+    ("55_cashier_performance.sql", include_str!("../../sql/contract/55_cashier_performance.sql")),
+    ("56_inventory.sql", include_str!("../../sql/contract/56_inventory.sql")),
+    ("57_chain.sql", include_str!("../../sql/contract/57_chain.sql")),
+    ("58_product_abc.sql", include_str!("../../sql/contract/58_product_abc.sql")),
+    ("59_customer_scores.sql", include_str!("../../sql/contract/59_customer_scores.sql")),
+    ("60_product_xyz.sql", include_str!("../../sql/contract/60_product_xyz.sql")),
+    ("61_product_affinity.sql", include_str!("../../sql/contract/61_product_affinity.sql")),
 ];
 pub const UNDO_CONTRACT: &str = include_str!("../../sql/undo/contract.sql");
 

@@ -1,24 +1,51 @@
 //! The reads of the contract: one SQL file in `sql/query`, one prepared statement and one function each.
 //! The HTTP routes and the terminal dashboard both use them, so they cannot tell different numbers.
 
+mod abc;
+mod affinity;
+mod breakdown;
+mod cashiers;
+mod categories;
+mod chain;
+mod customers;
 mod dashboard;
 mod decimal;
 mod error;
+mod freshness;
+mod heatmap;
+mod inventory;
+mod payments;
 mod pool;
 mod products;
+mod rfm;
 mod sales;
 mod stores;
 
+pub use abc::{AbcProduct, ProductAbc, product_abc};
+pub use affinity::{Affinity, Pair, affinity};
+pub use breakdown::{BreakdownRow, Dimension, SalesBreakdown, sales_breakdown};
+pub use cashiers::{Cashier, Cashiers, cashiers};
+pub use categories::{Category, CategoryMix, category_mix};
+pub use chain::{Chain, ChainStore, chain, chain_today};
+pub use customers::{CustomerFigures, Customers, customers};
 pub use dashboard::{Change, Comparison, Dashboard, HourSales, Tender, dashboard};
 pub use decimal::{Money, Number};
 pub use error::ReadError;
+pub use freshness::{FreshView, Freshness, freshness};
+pub use heatmap::{Heatmap, HeatmapCell, heatmap};
+pub use inventory::{Inventory, InventoryTotals, StockCover, inventory};
+pub use payments::{PaymentMethod, Payments, TenderTotal, payments};
 pub use pool::pool;
 pub use products::{Product, Ranking, TopProducts, top_products};
+pub use rfm::{Rfm, RfmCustomer, Segment, rfm};
 pub use sales::{Grain, Period, SalesSeries, sales};
 pub use stores::{Store, StorePage, store, stores};
 
+use deadpool_postgres::Client;
 use jiff::civil::Date;
 use serde::Serializer;
+use serde::de::DeserializeOwned;
+use tokio_postgres::types::{Json, ToSql};
 
 /// Both ends belong to the range.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -39,8 +66,19 @@ fn as_date<S: Serializer>(date: &Date, serializer: S) -> Result<S::Ok, S::Error>
     serializer.collect_str(date)
 }
 
+/// Rows of a query that gives each as one JSON object, amounts as text.
+async fn rows<T: DeserializeOwned>(
+    client: &Client,
+    sql: &str,
+    parameters: &[&(dyn ToSql + Sync)],
+) -> Result<Vec<T>, ReadError> {
+    let statement = client.prepare_cached(sql).await?;
+    let rows = client.query(&statement, parameters).await?;
+    rows.iter().map(|row| Ok(row.try_get::<_, Json<T>>(0)?.0)).collect()
+}
+
 /// Whether the contract that these reads need is in the database.
-pub async fn is_migrated(client: &deadpool_postgres::Client) -> Result<bool, ReadError> {
+pub async fn is_migrated(client: &Client) -> Result<bool, ReadError> {
     let statement = client.prepare_cached(include_str!("../../sql/query/ready.sql")).await?;
     Ok(client.query_one(&statement, &[]).await?.try_get(0)?)
 }

@@ -3,6 +3,8 @@
 use super::{ReadError, as_date};
 use deadpool_postgres::Client;
 use jiff::civil::Date;
+use jiff::tz::TimeZone;
+use jiff::{Timestamp, ToSpan};
 use serde::Serialize;
 use tokio_postgres::Row;
 use utoipa::ToSchema;
@@ -27,6 +29,14 @@ pub struct Store {
 }
 
 impl Store {
+    /// The business date at an instant; `None` where this program does not know the time zone.
+    pub fn date_at(&self, now: Timestamp) -> Option<Date> {
+        let (hours, minutes) = self.day_start.split_once(':')?;
+        let start = hours.parse::<i64>().ok()?.hours().minutes(minutes.parse::<i64>().ok()?);
+        let clock = now.to_zoned(TimeZone::get(&self.time_zone).ok()?).datetime();
+        Some(clock.checked_sub(start).ok()?.date())
+    }
+
     fn from_row(row: &Row) -> Result<Self, tokio_postgres::Error> {
         Ok(Self {
             id: row.try_get("id")?,
@@ -46,11 +56,16 @@ pub struct StorePage {
     pub next: Option<Uuid>,
 }
 
-/// At most `limit` shops that follow the shop `after`.
-pub async fn stores(client: &Client, after: Option<Uuid>, limit: u16) -> Result<StorePage, ReadError> {
+/// At most `limit` shops that follow the shop `after`; of `only` where it is given.
+pub async fn stores(
+    client: &Client,
+    only: &Option<Vec<Uuid>>,
+    after: Option<Uuid>,
+    limit: u16,
+) -> Result<StorePage, ReadError> {
     let statement = client.prepare_cached(include_str!("../../sql/query/stores.sql")).await?;
     // One more than asked for tells whether there is a next page.
-    let rows = client.query(&statement, &[&after, &(i64::from(limit) + 1)]).await?;
+    let rows = client.query(&statement, &[&after, &(i64::from(limit) + 1), only]).await?;
     let mut stores = rows.iter().map(Store::from_row).collect::<Result<Vec<_>, _>>()?;
     let more = stores.len() > usize::from(limit);
     stores.truncate(usize::from(limit));
@@ -62,4 +77,27 @@ pub async fn store(client: &Client, id: Uuid) -> Result<Store, ReadError> {
     let statement = client.prepare_cached(include_str!("../../sql/query/store.sql")).await?;
     let row = client.query_opt(&statement, &[&id]).await?.ok_or(ReadError::UnknownStore(id))?;
     Ok(Store::from_row(&row)?)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::civil::date;
+
+    #[test]
+    fn a_business_date_follows_the_shops_clock_and_start_of_day() {
+        let shop = |zone: &str, start: &str| Store {
+            id: Uuid::nil(),
+            name: String::new(),
+            time_zone: zone.into(),
+            day_start: start.into(),
+            business_date: date(2000, 1, 1),
+        };
+        let at = |text: &str| text.parse::<Timestamp>().expect("a timestamp");
+        let bar = shop("America/Caracas", "04:00");
+        assert_eq!(bar.date_at(at("2026-07-31T07:59:59Z")), Some(date(2026, 7, 30)));
+        assert_eq!(bar.date_at(at("2026-07-31T08:00:00Z")), Some(date(2026, 7, 31)));
+        assert_eq!(shop("UTC", "00:00").date_at(at("2026-07-31T00:00:00Z")), Some(date(2026, 7, 31)));
+        assert_eq!(shop("Mars/Base", "00:00").date_at(at("2026-07-31T00:00:00Z")), None);
+    }
 }

@@ -1,20 +1,55 @@
 //! What every request passes: an id, the bounds, the panic net, problem documents and one line of log.
 
+use super::metrics::Metrics;
 use super::problem::Problem;
 use super::state::AppState;
-use axum::extract::{Request, State};
+use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Response};
 use std::any::Any;
-use std::time::Instant;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
 use uuid::Uuid;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
+/// For browsers that are led to this service: its answers are data, never pages but for `/`, which says so itself.
+const SECURITY: [(HeaderName, &str); 5] = [
+    (header::X_CONTENT_TYPE_OPTIONS, "nosniff"),
+    (header::X_FRAME_OPTIONS, "DENY"),
+    (header::REFERRER_POLICY, "no-referrer"),
+    (header::CONTENT_SECURITY_POLICY, "default-src 'none'; frame-ancestors 'none'"),
+    (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
+];
+
+/// What the boundary counts, and from when on a request is slow.
+#[derive(Clone)]
+pub struct Watch {
+    pub metrics: Arc<Metrics>,
+    pub slow: Duration,
+}
+
+/// Counts a request while it is being answered, however that ends.
+struct InFlight(Arc<Metrics>);
+
+impl InFlight {
+    fn begin(metrics: &Arc<Metrics>) -> Self {
+        metrics.in_flight.inc();
+        Self(Arc::clone(metrics))
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.dec();
+    }
+}
 
 /// Outermost. Whatever happens inside, the client gets a document and the log a line.
-pub async fn boundary(request: Request, next: Next) -> Response {
+pub async fn boundary(State(watch): State<Watch>, request: Request, next: Next) -> Response {
     let started = Instant::now();
+    let _in_flight = InFlight::begin(&watch.metrics);
+    let route = request.extensions().get::<MatchedPath>().map_or("none", MatchedPath::as_str).to_owned();
     let id = request_id(&request);
     let method = request.method().clone();
     let path = request.uri().path().to_owned();
@@ -32,11 +67,35 @@ pub async fn boundary(request: Request, next: Next) -> Response {
     if let Ok(value) = HeaderValue::from_str(&id) {
         headers.insert(REQUEST_ID, value);
     }
-    headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-    // Figures are fresh at commit; a cache in between would make them old.
+    for (name, value) in SECURITY {
+        headers.entry(name).or_insert(HeaderValue::from_static(value));
+    }
+    // Figures say themselves how they may be kept.
     headers.entry(header::CACHE_CONTROL).or_insert(HeaderValue::from_static("no-store"));
     log(&method, &path, status, cause.as_deref(), &id, started);
+    let took = started.elapsed();
+    let slow = took > watch.slow;
+    if slow {
+        let (duration_ms, limit_ms) = (took.as_millis() as u64, watch.slow.as_millis() as u64);
+        tracing::warn!(target: "pulso::slow", { http.method = %method, http.route = %route, http.status = status.as_u16(), duration_ms, limit_ms, request_id = %id }, "slow request");
+    }
+    if let Some(reason) = refusal(status) {
+        watch.metrics.refused(reason);
+    }
+    // Methods may be of the client's making.
+    let known = ["GET", "HEAD", "POST", "PUT", "DELETE", "PATCH", "OPTIONS"].contains(&method.as_str());
+    watch.metrics.answered(if known { method.as_str() } else { "other" }, &route, status.as_u16(), took, slow);
     response
+}
+
+fn refusal(status: StatusCode) -> Option<&'static str> {
+    match status {
+        StatusCode::UNAUTHORIZED => Some("no_key"),
+        StatusCode::FORBIDDEN => Some("role"),
+        StatusCode::TOO_MANY_REQUESTS => Some("rate"),
+        StatusCode::PAYLOAD_TOO_LARGE => Some("body"),
+        _ => None,
+    }
 }
 
 fn log(method: &axum::http::Method, path: &str, status: StatusCode, cause: Option<&str>, id: &str, started: Instant) {
@@ -66,6 +125,7 @@ fn request_id(request: &Request) -> String {
 /// A bound on what is answered at once and on how long an answer may take.
 pub async fn bounds(State(state): State<AppState>, request: Request, next: Next) -> Response {
     let Ok(_permit) = state.permits.try_acquire() else {
+        state.metrics.refused("busy");
         return Problem::busy().into_response();
     };
     match tokio::time::timeout(state.request_timeout, next.run(request)).await {

@@ -1,6 +1,12 @@
 //! `pulso serve`: the figures over HTTP, and the housekeeping that keeps them cheap to read.
 
+pub mod access;
 mod boundary;
+mod cache;
+pub mod feed;
+mod live;
+mod manners;
+mod metrics;
 mod openapi;
 pub mod params;
 mod problem;
@@ -8,26 +14,31 @@ mod routes;
 mod state;
 
 pub use openapi::openapi_json;
-pub use state::AppState;
+pub use state::{AppState, Settings};
 
 use crate::db::Server;
 use crate::error::{Error, Kind, Result};
-use crate::{fold, interrupt, logs, migrate, worker};
+use crate::{fold, interrupt, job, logs, migrate, worker};
 use axum::Router;
+use axum::http::{HeaderName, HeaderValue, Method, Uri, header};
 use axum::middleware::{from_fn, from_fn_with_state};
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::process::ExitCode;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
+use tower_http::compression::CompressionLayer;
+use tower_http::cors::CorsLayer;
 use tower_http::limit::RequestBodyLimitLayer;
 use utoipa::OpenApi as _;
 use utoipa_axum::router::OpenApiRouter;
+use utoipa_axum::routes;
 
-/// No route reads a body; a client may still send one.
+/// Only a batch has a body.
 const MAX_BODY_BYTES: usize = 16 * 1024;
 /// Requests under way get this long to finish once the service is told to stop.
 const DRAIN: Duration = Duration::from_secs(10);
@@ -50,13 +61,40 @@ pub struct ServeArgs {
     #[arg(long)]
     pub migrate: bool,
 
-    /// When the rollups are verified each night
-    #[arg(long, default_value = "04:30", value_name = "HH:MM")]
-    pub verify_at: jiff::civil::Time,
+    /// Verify the rollups each night at this time: sets the schedule of job verify_rollups (`pulso job`)
+    #[arg(long, value_name = "HH:MM")]
+    pub verify_at: Option<String>,
 
     /// IANA time zone of --verify-at
     #[arg(long, env = "PULSO_TIME_ZONE", default_value = "America/Caracas", value_name = "ZONE")]
     pub time_zone: String,
+
+    /// Whether callers have to say who they are
+    #[arg(long, env = "PULSO_AUTH", value_enum, default_value_t, value_name = "MODE")]
+    pub auth: access::Mode,
+
+    /// Requests a minute of each key; 0 is no limit
+    #[arg(long, env = "PULSO_RATE_LIMIT", default_value_t = 600, value_name = "N")]
+    pub rate_limit: u32,
+
+    /// Origin whose pages may ask this service from a browser, as https://panel.example; may be given several times
+    #[arg(long = "cors-origin", env = "PULSO_CORS_ORIGINS", value_delimiter = ',', value_parser = origin, value_name = "ORIGIN")]
+    pub cors_origins: Vec<HeaderValue>,
+
+    /// From how many milliseconds on a request is logged as slow
+    #[arg(long, env = "PULSO_SLOW_MS", default_value_t = 1000, value_name = "MS")]
+    pub slow_ms: u64,
+
+    #[command(flatten)]
+    pub tokens: access::TokenArgs,
+
+    /// Server for the change feed, folding and jobs, where DATABASE_URL leads through a pooler
+    #[arg(long, env = "PULSO_DIRECT_URL", hide_env_values = true, value_name = "URL")]
+    pub direct_url: Option<String>,
+
+    /// Run no jobs here: `pulso worker` does elsewhere
+    #[arg(long)]
+    pub no_jobs: bool,
 
     /// Form of the log lines on stderr; PULSO_LOG sets what is logged
     #[arg(long, value_enum, default_value_t)]
@@ -65,61 +103,140 @@ pub struct ServeArgs {
 
 pub async fn run(server: &Server, args: ServeArgs) -> Result<ExitCode> {
     logs::init("info", args.log_format);
-    let jobs = worker::jobs(args.verify_at, &args.time_zone)?;
+    let settings = args.settings()?;
     let stop = interrupt::token();
-    match stop.run_until_cancelled(prepare(server, args.migrate)).await {
+    match stop.run_until_cancelled(prepare(server, &args)).await {
         Some(outcome) => outcome?,
         None => return Ok(ExitCode::from(interrupt::EXIT_CODE)),
     }
-    let state = AppState::new(server.url(), args.pool_size.into(), args.max_in_flight.into())?;
-    let service = Service::start(state, args.listen, stop.clone()).await?;
+    let state = AppState::with(server.url(), settings)?;
+    let service = Service::start(state.clone(), args.listen, stop.clone()).await?;
+    let direct = args.direct_url.as_deref().unwrap_or(server.url());
+    state.follow(direct, feed::CHANNEL, stop.clone());
     println!("Pulso at {}", service.url());
-    let folder = tokio::spawn(fold::keep_folded(server.url().to_owned(), stop.clone()));
-    let worker = tokio::spawn(worker::run(server.url().to_owned(), jobs, stop.clone()));
+    let folder = tokio::spawn(fold::keep_folded(direct.to_owned(), stop.clone()));
+    let worker = tokio::spawn({
+        let (jobs, stop) = ((!args.no_jobs).then(|| worker::Options::new(direct)), stop.clone());
+        async move {
+            if let Some(options) = jobs {
+                worker::run(options, stop).await;
+            }
+        }
+    });
 
     stop.cancelled().await;
     tracing::info!("stopping; requests under way may finish");
     let outcome = service.finished().await;
-    let _ = tokio::time::timeout(Duration::from_secs(2), async { tokio::join!(folder, worker) }).await;
+    let _ = tokio::time::timeout(Duration::from_secs(12), async { tokio::join!(folder, worker) }).await;
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
+impl ServeArgs {
+    fn settings(&self) -> Result<Settings> {
+        // Refused now, not at the first night.
+        worker::Schedule::parse(&format!("daily {}", self.verify_at.as_deref().unwrap_or("04:30")), &self.time_zone)?;
+        Ok(Settings {
+            pool_size: self.pool_size.into(),
+            max_in_flight: self.max_in_flight.into(),
+            access: access::Settings {
+                mode: self.auth,
+                tokens: access::Tokens::load(&self.tokens)?,
+                per_minute: self.rate_limit,
+            },
+            cors: self.cors_origins.clone(),
+            slow: Duration::from_millis(self.slow_ms),
+        })
+    }
+}
+
+fn origin(text: &str) -> Result<HeaderValue, String> {
+    let plain = text
+        .parse::<Uri>()
+        .ok()
+        .filter(|uri| uri.scheme().is_some() && uri.authority().is_some() && uri.path() == "/" && !text.ends_with('/'));
+    let value = HeaderValue::from_str(text).ok();
+    plain.and(value).ok_or_else(|| "an origin is a scheme and a host, as https://panel.example".to_owned())
+}
+
 /// The database as the service needs it: migrated, by this call where it is told to.
-async fn prepare(server: &Server, migrate: bool) -> Result<()> {
+async fn prepare(server: &Server, args: &ServeArgs) -> Result<()> {
     let mut client = server.connect().await?;
-    if migrate {
+    if args.migrate {
         for step in migrate::up(&mut client).await? {
             tracing::info!(step, "migrated");
         }
-        return Ok(());
+    } else {
+        migrate::require(&client).await?;
     }
-    let pending = migrate::pending(&client).await?;
-    if pending.is_empty() {
-        return Ok(());
+    match &args.verify_at {
+        Some(time) => job::reschedule(&client, "verify_rollups", &format!("daily {time}"), &args.time_zone, None).await,
+        None => Ok(()),
     }
-    let steps = if pending.len() == 1 { "1 step is".to_owned() } else { format!("{} steps are", pending.len()) };
-    Err(Error::failed(format!("the database is not migrated: {steps} pending, first {}", pending[0]))
-        .with_hint("Run `pulso migrate up`, or start with `pulso serve --migrate`."))
 }
 
 /// The routes without their middleware; the OpenAPI document is made of them.
 fn api_router() -> OpenApiRouter<AppState> {
-    OpenApiRouter::with_openapi(openapi::Api::openapi()).merge(routes::figures()).merge(routes::service())
+    OpenApiRouter::with_openapi(openapi::Api::openapi())
+        .merge(routes::figures())
+        .merge(routes::service())
+        .routes(routes!(metrics::show))
 }
 
 /// Everything a request meets.
 pub fn router(state: AppState) -> Router {
-    let figures = routes::figures().layer(from_fn_with_state(state.clone(), boundary::bounds));
-    let (router, _) = OpenApiRouter::<AppState>::new().merge(figures).merge(routes::service()).split_for_parts();
-    armoured(router).with_state(state)
+    let figures = routes::figures()
+        .layer(from_fn(manners::manners))
+        .layer(from_fn_with_state(state.clone(), access::admit))
+        .layer(from_fn_with_state(state.clone(), boundary::bounds));
+    // Guarded like the figures, and answered however busy those are.
+    let watched =
+        OpenApiRouter::new().routes(routes!(metrics::show)).layer(from_fn_with_state(state.clone(), access::admit));
+    let (router, _) =
+        OpenApiRouter::<AppState>::new().merge(figures).merge(watched).merge(routes::service()).split_for_parts();
+    let watch = boundary::Watch { metrics: Arc::clone(&state.metrics), slow: state.slow };
+    let router = armoured(router, watch, &state.cors);
+    router.with_state(state)
+}
+
+/// The figures for requests that were let in already: those of a batch.
+fn inner_figures(state: AppState) -> Router {
+    let (router, _) = OpenApiRouter::<AppState>::new().merge(routes::figures()).split_for_parts();
+    router.layer(from_fn(manners::manners)).layer(CatchPanicLayer::custom(boundary::panicked)).with_state(state)
 }
 
 /// With what every request passes; the last layer is the outermost.
-fn armoured<S: Clone + Send + Sync + 'static>(router: Router<S>) -> Router<S> {
-    router
+fn armoured<S: Clone + Send + Sync + 'static>(
+    router: Router<S>,
+    watch: boundary::Watch,
+    origins: &[HeaderValue],
+) -> Router<S> {
+    let router = router
         .layer(RequestBodyLimitLayer::new(MAX_BODY_BYTES))
         .layer(CatchPanicLayer::custom(boundary::panicked))
-        .layer(from_fn(boundary::boundary))
+        .layer(from_fn_with_state(watch, boundary::boundary));
+    let router = if origins.is_empty() { router } else { router.layer(cors(origins)) };
+    router.layer(CompressionLayer::new())
+}
+
+fn cors(origins: &[HeaderValue]) -> CorsLayer {
+    CorsLayer::new()
+        .allow_origin(origins.to_vec())
+        .allow_methods([Method::GET, Method::HEAD, Method::POST])
+        .allow_headers([
+            header::AUTHORIZATION,
+            header::CONTENT_TYPE,
+            header::IF_NONE_MATCH,
+            header::CACHE_CONTROL,
+            HeaderName::from_static("x-request-id"),
+            HeaderName::from_static("last-event-id"),
+        ])
+        .expose_headers([
+            header::ETAG,
+            header::RETRY_AFTER,
+            HeaderName::from_static("x-request-id"),
+            HeaderName::from_static("ratelimit-remaining"),
+        ])
+        .max_age(Duration::from_secs(3600))
 }
 
 /// A service that listens.
@@ -131,9 +248,16 @@ pub struct Service {
 impl Service {
     /// Listens until `stop` is cancelled, then lets requests under way finish within the drain's deadline.
     pub async fn start(state: AppState, listen: SocketAddr, stop: CancellationToken) -> Result<Self> {
+        state.access.settle(listen, &state).await?;
         let listener = TcpListener::bind(listen).await.map_err(|error| bind_error(listen, &error))?;
         let address = listener.local_addr()?;
+        let closing = state.stop.clone();
         let task = tokio::spawn(async move {
+            let stopped = stop.clone();
+            tokio::spawn(async move {
+                stopped.cancelled().await;
+                closing.cancel();
+            });
             let serving =
                 axum::serve(listener, router(state.clone())).with_graceful_shutdown(stop.clone().cancelled_owned());
             let outcome = tokio::select! {
@@ -181,7 +305,8 @@ mod tests {
         async fn fails() -> &'static str {
             panic!("the password is 1234")
         }
-        let router: Router = armoured(Router::new().route("/", axum::routing::get(fails)));
+        let watch = boundary::Watch { metrics: Arc::default(), slow: Duration::from_secs(1) };
+        let router: Router = armoured(Router::new().route("/", axum::routing::get(fails)), watch, &[]);
         let request = Request::get("/").body(Body::empty()).expect("a request");
         let response = router.oneshot(request).await.expect("an answer");
         assert_eq!(response.status(), StatusCode::INTERNAL_SERVER_ERROR);

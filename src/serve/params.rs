@@ -1,7 +1,8 @@
 //! Reading a request strictly: every parameter known, given once and well-formed, or a 400 that names them all.
 
+use super::access::Principal;
 use super::problem::{FieldError, Problem};
-use crate::read::{DateRange, Grain};
+use crate::read::{DateRange, Grain, ReadError};
 use axum::extract::{FromRequestParts, Path, Query};
 use axum::http::request::Parts;
 use jiff::ToSpan;
@@ -13,7 +14,7 @@ use uuid::Uuid;
 const FIRST_DATE: Date = date(1900, 1, 1);
 const LAST_DATE: Date = date(2999, 12, 31);
 
-/// `{id}` of the path.
+/// `{id}` of the path: a shop that the caller may see. One that it may not is unknown to it.
 pub struct StoreId(pub Uuid);
 
 impl<S: Send + Sync> FromRequestParts<S> for StoreId {
@@ -21,7 +22,9 @@ impl<S: Send + Sync> FromRequestParts<S> for StoreId {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Problem> {
         let text = Path::<String>::from_request_parts(parts, state).await.map(|Path(text)| text).unwrap_or_default();
-        uuid(&text).map(Self).map_err(|detail| Problem::invalid(vec![FieldError::new("id", detail)]))
+        let principal = Principal::from_request_parts(parts, state).await?;
+        let id = uuid(&text).map_err(|detail| Problem::invalid(vec![FieldError::new("id", detail)]))?;
+        if principal.stores.holds(id) { Ok(Self(id)) } else { Err(ReadError::UnknownStore(id).into()) }
     }
 }
 

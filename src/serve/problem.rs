@@ -1,9 +1,10 @@
 //! RFC 9457 problem documents: the only form in which this service reports that something is wrong.
 //!
-//! 400 names the field at fault; 404 is an unknown store or route; 503 passes by itself and says when to come back;
+//! 400 names the field at fault; 401 and 403 are about the key, 429 about how much it asks; 404 is an unknown store or route; 503 passes by itself and says when to come back;
 //! 504 is a read that took too long; 500 is our fault and tells nothing but the request id, under which the log has the cause.
 //! `boundary` renders them, since it knows the request.
 
+use crate::key::Role;
 use crate::read::ReadError;
 use axum::http::{HeaderValue, StatusCode, header};
 use axum::response::{IntoResponse, Response};
@@ -85,6 +86,24 @@ impl Problem {
             .retry_after(1)
     }
 
+    /// Who asks is not known.
+    pub fn unauthorized(detail: &str) -> Self {
+        let title = "A key is needed";
+        Self::new(StatusCode::UNAUTHORIZED, "urn:pulso:problem:unauthorized", title, detail)
+    }
+
+    /// The caller's role does not reach.
+    pub fn forbidden(role: Role) -> Self {
+        let detail = format!("This needs a key of role {} or above.", role.as_str());
+        Self::new(StatusCode::FORBIDDEN, "urn:pulso:problem:forbidden", "Not for this key", detail)
+    }
+
+    pub fn too_many(limit: u32, seconds: u64) -> Self {
+        let detail = format!("This key may send {limit} requests a minute; try again in {seconds} s.");
+        Self::new(StatusCode::TOO_MANY_REQUESTS, "urn:pulso:problem:too-many-requests", "Too many requests", detail)
+            .retry_after(u32::try_from(seconds).unwrap_or(60))
+    }
+
     pub fn unavailable(detail: impl Into<String>) -> Self {
         let title = "The database cannot answer now";
         Self::new(StatusCode::SERVICE_UNAVAILABLE, "urn:pulso:problem:unavailable", title, detail).retry_after(2)
@@ -118,7 +137,7 @@ impl Problem {
                 status,
                 "urn:pulso:problem:body-too-large",
                 "The body is too large",
-                "This service reads no bodies.",
+                "A request has 16 KiB at most.",
             ),
             _ => Self::new(status, "about:blank", status.canonical_reason().unwrap_or("Error"), ""),
         }
@@ -138,17 +157,26 @@ impl Problem {
         self.cause.as_deref()
     }
 
-    /// The document itself, on top of the headers of `response`.
-    pub fn render(self, path: &str, request_id: &str, mut response: Response) -> Response {
-        let document = Document {
+    fn to_document(&self, path: &str, request_id: &str) -> Document {
+        Document {
             kind: self.kind,
             title: self.title,
             status: self.status.as_u16(),
-            detail: self.detail,
+            detail: self.detail.clone(),
             instance: path.to_owned(),
             request_id: request_id.to_owned(),
-            errors: self.errors,
-        };
+            errors: self.errors.clone(),
+        }
+    }
+
+    /// The document as a part of another answer.
+    pub fn document(&self, path: &str, request_id: &str) -> serde_json::Value {
+        serde_json::to_value(self.to_document(path, request_id)).unwrap_or_default()
+    }
+
+    /// The document itself, on top of the headers of `response`.
+    pub fn render(self, path: &str, request_id: &str, mut response: Response) -> Response {
+        let document = self.to_document(path, request_id);
         // Serializing strings and numbers cannot fail; an empty body would still bear the status.
         let body = serde_json::to_vec(&document).unwrap_or_default();
         let headers = response.headers_mut();
@@ -156,6 +184,9 @@ impl Problem {
         headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/problem+json"));
         if let Some(seconds) = self.retry_after_seconds {
             headers.insert(header::RETRY_AFTER, HeaderValue::from(seconds));
+        }
+        if self.status == StatusCode::UNAUTHORIZED {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer realm=\"pulso\""));
         }
         *response.body_mut() = body.into();
         response

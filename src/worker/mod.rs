@@ -1,208 +1,149 @@
-//! Jobs of the service: a few tasks at times of day.
+//! `pulso worker`, and the same inside `pulso serve`: jobs at their times, each once, however many workers there are.
 //!
-//! First form: the list lives in this process, so each replica runs it, and a night on which nothing runs is skipped.
-//! Leases and history in `pulso.job` are to replace `Agenda`; the clock and the tasks stay.
-//!
-//! tokio-cron-scheduler is the clock and nothing else: it says "look now". What is due follows from the time alone
-//! (`Agenda::due`), so a lost tick delays a job and no more, two ticks at once start it once, and daylight saving is jiff's affair.
+//! The truth is `pulso.job`: what is due follows from it and the server's clock, a run is claimed there (`claim`), and
+//! commits only while the claim stands (`tasks`). A worker that is killed, stopped or cut off loses its lease, and
+//! another takes the slot; should it wake up later, its fencing token is old and its transaction ends without effect.
 
+mod claim;
+mod clock;
+mod run;
 mod schedule;
+mod tasks;
 mod verify;
 
-pub use schedule::Daily;
+pub use clock::Clock;
+pub use run::Ended;
+pub use schedule::{FORMS, Schedule};
 pub use verify::rollups as verify_rollups;
 
+use crate::db::{self, Server};
 use crate::error::{Error, Result};
-use jiff::Timestamp;
-use jiff::civil::Time;
-use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
-use tokio_cron_scheduler::{Job as CronJob, JobScheduler, JobSchedulerError};
+use crate::{fold, interrupt, logs, migrate};
+use clock::Ticks;
+use deadpool_postgres::Pool;
+use std::process::ExitCode;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::task::JoinSet;
+use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
-/// Every ten seconds; nothing here is due more precisely than that.
-const TICKS: &str = "*/10 * * * * *";
-/// A clock silent for so long is taken to have stopped; the worker then looks by itself.
-const SILENCE: Duration = Duration::from_secs(60);
+const DRAIN: Duration = Duration::from_secs(8);
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+const MAX_RETRY: Duration = Duration::from_secs(30);
 
-#[derive(Debug, Clone, Copy)]
-pub enum Task {
-    VerifyRollups,
+#[derive(Debug, Clone, clap::Args)]
+pub struct WorkerArgs {
+    /// Jobs run at once
+    #[arg(long, default_value_t = 2, value_parser = clap::value_parser!(u8).range(1..=32), value_name = "N")]
+    pub concurrency: u8,
+
+    /// Form of the log lines on stderr; PULSO_LOG sets what is logged
+    #[arg(long, value_enum, default_value_t)]
+    pub log_format: logs::Format,
 }
 
+/// `pulso worker`: folds where no background worker does, and runs the jobs.
+pub async fn command(server: &Server, args: WorkerArgs) -> Result<ExitCode> {
+    logs::init("info", args.log_format);
+    let stop = interrupt::token();
+    migrate::require(&server.connect().await?).await?;
+    tracing::info!("worker up");
+    let folder = tokio::spawn(fold::keep_folded(server.url().to_owned(), stop.clone()));
+    run(Options { concurrency: args.concurrency.into(), ..Options::new(server.url()) }, stop).await;
+    let _ = tokio::time::timeout(Duration::from_secs(2), folder).await;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// How a worker works.
 #[derive(Debug, Clone)]
-pub struct Job {
-    pub name: &'static str,
-    pub schedule: Daily,
-    pub task: Task,
+pub struct Options {
+    pub url: String,
+    /// Who runs a job, as the history shows it.
+    pub owner: String,
+    pub clock: Clock,
+    pub concurrency: usize,
+    /// Jobs under way get this long to finish once the worker is told to stop; then they are handed back.
+    pub drain: Duration,
 }
 
-/// The jobs of the service.
-pub fn jobs(verify_at: Time, time_zone: &str) -> Result<Vec<Job>> {
-    let schedule = Daily::new(verify_at, time_zone)?;
-    Ok(vec![Job { name: "verify rollups", schedule, task: Task::VerifyRollups }])
-}
-
-/// Runs jobs as they fall due, until `stop`; then abandons what runs, none of which writes.
-pub async fn run(url: String, jobs: Vec<Job>, stop: CancellationToken) {
-    let (clock, mut ticks) = match clock(TICKS).await {
-        Ok((clock, ticks)) => (Some(clock), ticks),
-        Err(error) => {
-            tracing::warn!(%error, "the clock for jobs does not start; looking every minute instead");
-            (None, mpsc::channel(1).1)
-        }
-    };
-    let mut agenda = Agenda::new(jobs, Timestamp::now());
-    let mut running: Vec<JoinHandle<()>> = Vec::new();
-    let work = async {
-        loop {
-            if !heard(&mut ticks).await {
-                tracing::debug!("no tick in time; looking all the same");
-            }
-            running.retain(|run| !run.is_finished());
-            for job in agenda.due(Timestamp::now()) {
-                running.push(tokio::spawn(perform(job, url.clone())));
-            }
-        }
-    };
-    stop.run_until_cancelled(work).await.unwrap_or(());
-    running.iter().for_each(JoinHandle::abort);
-    if let Some(mut clock) = clock
-        && let Err(error) = clock.shutdown().await
-    {
-        tracing::debug!(%error, "the clock for jobs did not stop cleanly");
+impl Options {
+    pub fn new(url: &str) -> Self {
+        Self { url: url.to_owned(), owner: owner(), clock: Clock::default(), concurrency: 2, drain: DRAIN }
     }
 }
 
-/// Whether a tick came, rather than a long silence.
-async fn heard(ticks: &mut mpsc::Receiver<()>) -> bool {
-    let began = Instant::now();
-    match tokio::time::timeout(SILENCE, ticks.recv()).await {
-        Ok(Some(())) => true,
-        Ok(None) => {
-            // The clock is gone for good.
-            tokio::time::sleep(SILENCE.saturating_sub(began.elapsed())).await;
-            false
+fn owner() -> String {
+    let host = nix::unistd::gethostname().ok().and_then(|name| name.into_string().ok());
+    format!("{}:{}", host.as_deref().unwrap_or("unknown"), std::process::id())
+}
+
+/// Runs jobs as they fall due, until `stop`; then lets those under way finish, or hands them back.
+pub async fn run(options: Options, stop: CancellationToken) {
+    let abandon = CancellationToken::new();
+    let mut running = JoinSet::new();
+    let mut ticks = Ticks::start().await;
+    let mut said = String::new();
+    let mut retry = Duration::from_secs(1);
+    while !stop.is_cancelled() {
+        let Err(error) = work(&options, &mut running, &mut ticks, &abandon, &stop, &mut retry).await else { break };
+        let text = error.to_string();
+        if said != text {
+            tracing::warn!(%error, "jobs wait: the database cannot be asked; trying again");
+            said = text;
         }
-        Err(_) => false,
+        stop.run_until_cancelled(tokio::time::sleep(retry)).await;
+        retry = (retry * 2).min(MAX_RETRY);
     }
+    let finished = async { while running.join_next().await.is_some() {} };
+    if tokio::time::timeout(options.drain, finished).await.is_err() {
+        abandon.cancel();
+        let _ =
+            tokio::time::timeout(Duration::from_secs(2), async { while running.join_next().await.is_some() {} }).await;
+    }
+    ticks.stop().await;
 }
 
-async fn clock(schedule: &str) -> Result<(JobScheduler, mpsc::Receiver<()>), JobSchedulerError> {
-    // Room for one: ticks that come while the worker is busy say nothing new.
-    let (tick, ticks) = mpsc::channel(1);
-    let scheduler = JobScheduler::new().await?;
-    let job = CronJob::new(schedule, move |_, _| {
-        let _ = tick.try_send(());
-    })?;
-    scheduler.add(job).await?;
-    scheduler.start().await?;
-    Ok((scheduler, ticks))
-}
-
-async fn perform(job: Job, url: String) {
-    let began = Instant::now();
-    let outcome = match job.task {
-        Task::VerifyRollups => verify::rollups(&url).await,
-    };
-    let duration_ms = began.elapsed().as_millis() as u64;
-    match outcome {
-        Ok(summary) => tracing::info!(job.name = job.name, duration_ms, "{summary}"),
-        Err(error) => {
-            tracing::warn!(job.name = job.name, duration_ms, %error, "job failed; it runs again at its next time")
+/// One connection's life: ends by a fault, or well when told to stop.
+async fn work(
+    options: &Options,
+    running: &mut JoinSet<Ended>,
+    ticks: &mut Ticks,
+    abandon: &CancellationToken,
+    stop: &CancellationToken,
+    retry: &mut Duration,
+) -> Result<()> {
+    let control = Arc::new(connect(&options.url).await?);
+    let pool = db::pool(&options.url, options.concurrency)?;
+    loop {
+        while running.len() < options.concurrency && !stop.is_cancelled() {
+            let Some(claim) = claim::due(&control, &options.clock, &options.owner).await? else { break };
+            let (pool, control, clock) = (pool.clone(), Arc::clone(&control), options.clock.clone());
+            let abandon = abandon.clone();
+            running.spawn(async move { run::perform(&pool, &control, &clock, &claim, &abandon).await });
+        }
+        *retry = Duration::from_secs(1);
+        tokio::select! {
+            () = stop.cancelled() => return Ok(()),
+            _ = ticks.heard() => {}
+            Some(_) = running.join_next(), if !running.is_empty() => {}
         }
     }
 }
 
-/// Which jobs are due. Knows no clock but the time it is given.
-struct Agenda {
-    jobs: Vec<(Job, Option<Timestamp>)>,
+async fn connect(url: &str) -> Result<Client> {
+    let client = tokio::time::timeout(CONNECT_TIMEOUT, db::connect(url))
+        .await
+        .map_err(|_| Error::unavailable("the server does not answer"))??;
+    client.batch_execute("set application_name = 'pulso worker'; set statement_timeout = '10s'").await?;
+    Ok(client)
 }
 
-impl Agenda {
-    fn new(jobs: Vec<Job>, now: Timestamp) -> Self {
-        let jobs = jobs.into_iter().map(|job| {
-            let next = next(&job, now);
-            (job, next)
-        });
-        Self { jobs: jobs.collect() }
-    }
-
-    /// Jobs whose time has come; slots missed in between count as one.
-    fn due(&mut self, now: Timestamp) -> Vec<Job> {
-        let mut due = Vec::new();
-        for (job, at) in &mut self.jobs {
-            if at.is_some_and(|at| at <= now) {
-                *at = next(job, now);
-                due.push(job.clone());
-            }
-        }
-        due
-    }
-}
-
-fn next(job: &Job, now: Timestamp) -> Option<Timestamp> {
-    let next = job.schedule.next_after(now);
-    match &next {
-        Ok(at) => tracing::debug!(job.name = job.name, %at, "next run"),
-        Err(error) => tracing::warn!(job.name = job.name, %error, "job has no next time"),
-    }
-    next.ok()
-}
-
-impl From<JobSchedulerError> for Error {
-    fn from(error: JobSchedulerError) -> Self {
-        Self::failed(format!("the clock for jobs: {error}"))
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(text: &str) -> Timestamp {
-        text.parse().expect("a timestamp")
-    }
-
-    fn agenda(now: &str) -> Agenda {
-        Agenda::new(jobs("04:30".parse().expect("a time"), "America/Caracas").expect("jobs"), at(now))
-    }
-
-    #[test]
-    fn a_job_is_due_once_a_day_however_often_the_clock_ticks() {
-        let mut agenda = agenda("2026-07-30T08:29:00Z");
-        assert_eq!(agenda.due(at("2026-07-30T08:29:59Z")).len(), 0);
-        assert_eq!(agenda.due(at("2026-07-30T08:30:00Z")).len(), 1);
-        assert_eq!(agenda.due(at("2026-07-30T08:30:00Z")).len(), 0);
-        assert_eq!(agenda.due(at("2026-07-31T08:29:59Z")).len(), 0);
-        assert_eq!(agenda.due(at("2026-07-31T08:30:05Z")).len(), 1);
-    }
-
-    #[test]
-    fn nights_missed_while_asleep_are_made_good_by_one_run() {
-        let mut agenda = agenda("2026-07-30T08:29:00Z");
-        assert_eq!(agenda.due(at("2026-08-04T12:00:00Z")).len(), 1);
-        assert_eq!(agenda.due(at("2026-08-04T12:00:10Z")).len(), 0);
-        assert_eq!(agenda.due(at("2026-08-05T08:30:00Z")).len(), 1);
-    }
-
-    #[test]
-    fn a_clock_set_back_repeats_nothing() {
-        let mut agenda = agenda("2026-07-30T08:29:00Z");
-        assert_eq!(agenda.due(at("2026-07-30T08:30:00Z")).len(), 1);
-        assert_eq!(agenda.due(at("2026-07-30T08:00:00Z")).len(), 0);
-        assert_eq!(agenda.due(at("2026-07-30T08:30:00Z")).len(), 0);
-    }
-
-    #[tokio::test]
-    async fn the_clock_goes_on_ticking_and_stops_when_told() {
-        let (mut clock, mut ticks) = clock("* * * * * *").await.expect("a clock");
-        for _ in 0..3 {
-            let tick = tokio::time::timeout(Duration::from_secs(5), ticks.recv()).await;
-            assert_eq!(tick.expect("a tick in time"), Some(()));
-        }
-        let stopped = tokio::time::timeout(Duration::from_secs(5), clock.shutdown()).await;
-        stopped.expect("it stops in time").expect("it stops");
-    }
+/// Runs one job now, whatever its schedule says.
+pub async fn run_now(url: &str, name: &str, stop: &CancellationToken) -> Result<Ended> {
+    let control = connect(url).await?;
+    let pool: Pool = db::pool(url, 1)?;
+    let clock = Clock::default();
+    let claim = claim::by_hand(&control, &clock, &owner(), name).await?;
+    Ok(run::perform(&pool, &control, &clock, &claim, stop).await)
 }

@@ -46,6 +46,38 @@ pub async fn cluster() -> &'static Cluster {
         .await
 }
 
+/// The `bin` directories of the other servers that `scripts/servers.sh` has made, where it keeps them.
+fn other_servers() -> Vec<PathBuf> {
+    let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    let place = variable("PULSO_SERVERS").or_else(|| match nix::unistd::Uid::effective().is_root() {
+        true => Some("/var/cache/pulso/servers".into()),
+        false => {
+            Some(variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")))?.join("pulso/servers"))
+        }
+    });
+    let entries = |dir: PathBuf| std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
+    let releases = place.into_iter().flat_map(entries);
+    let mut found: Vec<PathBuf> = releases
+        .flat_map(|release| entries(release.join("usr/lib/postgresql")))
+        .map(|server| server.join("bin"))
+        .filter(|bin| bin.join("postgres").is_file())
+        .collect();
+    found.sort();
+    found
+}
+
+/// A cluster of the server of this major version that `make servers` makes, with TimescaleDB; where there is none, says
+/// so and gives `None`.
+pub async fn timescale(major: u32) -> Option<Cluster> {
+    let wanted = format!("/{major}/bin");
+    let Some(bindir) = other_servers().into_iter().find(|bin| bin.to_string_lossy().ends_with(&wanted)) else {
+        skip(&format!("there is no PostgreSQL {major} with TimescaleDB; run `make servers`"));
+        return None;
+    };
+    let options = Options { bindir: Some(bindir), ..Options::temporary() };
+    Some(Cluster::start(&options).await.unwrap_or_else(|error| panic!("PostgreSQL {major}: {error}")))
+}
+
 /// A database of one test's own, in the shared cluster.
 pub struct Db {
     pub name: String,

@@ -150,6 +150,48 @@ async fn an_open_import_does_not_keep_others_from_being_folded() {
     assert_equal(&other, "public.r", QUERY, "after its fold").await;
 }
 
+/// A background worker takes so many deltas a transaction, and goes on at once: readers find it at work, and exact.
+#[tokio::test]
+async fn a_large_import_is_folded_in_parts() {
+    let db = shop().await;
+    let client = db.connect().await;
+    for _ in 0..100 {
+        if client.query_one("select pulso.folder_running()", &[]).await.unwrap().get(0) {
+            break;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    client
+        .batch_execute(
+            "select pulso.create_rollup('public.each', 'select id, count(*) as n from public.s group by id')",
+        )
+        .await
+        .unwrap();
+    client
+        .batch_execute("insert into s (store, amount) select i % 3, 1 from generate_series(1, 110000) i")
+        .await
+        .unwrap();
+    let mut seen = Vec::new();
+    for _ in 0..2000 {
+        let row = client
+            .query_one(
+                "select pending_deltas, (select sum(n)::bigint from each) from pulso.rollups where name = 'each'",
+                &[],
+            )
+            .await
+            .unwrap();
+        let (pending, counted): (i64, i64) = (row.get(0), row.get(1));
+        assert_eq!(counted, 110_300);
+        seen.push(pending);
+        if pending == 0 {
+            break;
+        }
+    }
+    assert_eq!(seen.last(), Some(&0), "{seen:?}");
+    assert!(seen.iter().any(|pending| [60_000, 10_000].contains(pending)), "in parts of 50,000: {seen:?}");
+    assert_equal(&client, "public.each", "select id, count(*) as n from public.s group by id", "folded").await;
+}
+
 /// Two writers of one group, and a folder between them: each goes through with a lock_timeout of a millisecond.
 #[tokio::test]
 async fn writers_of_one_group_do_not_wait_for_each_other_nor_for_the_folder() {

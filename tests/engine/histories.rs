@@ -9,13 +9,19 @@ use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use tokio_postgres::Client;
 
-const ROLLUPS: [&str; 4] = [
+const ROLLUPS: [&str; 5] = [
     "select k, count(*) as n, sum(x) as sum_x, count(x) as count_x from public.h group by k",
     "select k, name, date_trunc('hour', at at time zone 'America/Caracas') as hour, count(*) as n, sum(i) as sum_i, sum(b) as sum_b,
             avg(i) as avg_i, avg(b) as avg_b, avg((case when abs(x) < 1e20 then x end)::numeric(30, 6)) as avg_x
        from public.h where keep group by 1, 2, 3",
     "select x as key, keep, count(*) filter (where k > 1) as n, sum(x * i) filter (where name <> '') as s, sum(length(name)) as l from public.h group by 1, 2",
     "select count(*) as n, sum(x) as s, sum(pulso.jsonb_numeric(j, 'v')) as v from public.h",
+    // In every fourth history: it has seven companions.
+    "select k, keep, count(distinct name) as names, count(distinct x) filter (where i > 0) as different, min(x) as least,
+            max(name collate \"C\") as last, percentile_disc(0.5) within group (order by x desc) as middle,
+            percentile_cont(0.3) within group (order by i::float8) as third, stddev(i) as spread, var_pop(b) as wide,
+            bool_and(keep) as every, bool_or(name = 'a') as some
+       from public.h group by k, keep",
 ];
 
 struct History {
@@ -144,16 +150,24 @@ impl History {
 
 async fn live(client: &Client, folder: &Client, seed: u64, print: bool) {
     let mut history = History::new(seed);
-    client
-        .batch_execute(
-            "create table h (id int primary key, k int, name text, x numeric, i int, b bigint, at timestamptz, keep boolean, j jsonb)",
-        )
-        .await
-        .unwrap();
+    let columns =
+        "id int primary key, k int, name text, x numeric, i int, b bigint, at timestamptz, keep boolean, j jsonb";
+    let table = match seed % 3 {
+        0 => format!(
+            "create table h ({columns}) partition by range (id);
+             create table h_1 (j jsonb, gone text, keep boolean, at timestamptz, b bigint, i int, x numeric, name text, k int, id int not null);
+             alter table h_1 drop column gone;
+             alter table h attach partition h_1 for values from (10) to (60);
+             create table h_2 partition of h default"
+        ),
+        _ => format!("create table h ({columns})"),
+    };
+    client.batch_execute(&table).await.unwrap();
     let late = history.rng.random_range(0..20);
+    let all = if seed.is_multiple_of(4) { ROLLUPS.len() } else { ROLLUPS.len() - 1 };
     let mut made = 0;
     for step in 0..40 {
-        while made < ROLLUPS.len() && (made < 2 || step >= late) && history.depth.is_none() {
+        while made < all && (made < 2 || step >= late) && history.depth.is_none() {
             client
                 .execute("select pulso.create_rollup($1, $2, true)", &[&format!("public.h{made}"), &ROLLUPS[made]])
                 .await

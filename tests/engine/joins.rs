@@ -34,7 +34,8 @@ pub const ROLLUPS: [(&str, &str); 4] = [
     ),
     (
         "public.by_category",
-        "select p.category, s.status, sum(i.qty) as units, count(*) filter (where s.store_id = 1) as first
+        "select p.category, s.status, sum(i.qty) as units, count(*) filter (where s.store_id = 1) as first,
+                count(distinct i.sale_id) as sales, max(i.qty) as most
            from public.sales s, public.products p, public.items i
           where i.product_id = p.id and s.id = i.sale_id and i.qty > 0 group by p.category, s.status",
     ),

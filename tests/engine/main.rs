@@ -7,17 +7,21 @@ mod common;
 
 mod concurrency;
 mod crash;
+mod feed;
 mod histories;
+mod hypertables;
 mod install;
 mod isolation;
 mod joined_histories;
 mod joins;
 mod life;
+mod partitions;
 mod refusals;
 mod restore;
 mod sessions;
 mod statements;
 mod upgrade;
+mod values;
 
 use tokio_postgres::Client;
 

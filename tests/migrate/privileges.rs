@@ -48,7 +48,7 @@ async fn the_documents_role_migrates_verifies_and_undoes() {
     assert!(client.batch_execute("select * from public.sales").await.is_err());
     client.batch_execute("reset role").await.unwrap();
 
-    for pack in ["reports", "rollups", "indexes", "core"] {
+    for pack in ["service", "reports", "rollups", "indexes", "core"] {
         let output = as_migrator(&db, &["migrate", "undo", pack]);
         assert!(output.status.success(), "{pack}: {}", stderr(&output));
     }

@@ -110,7 +110,7 @@ async fn the_plain_tier_leaves_nothing_behind() {
     assert!(stdout(&pulso(&db, &["up", "--tier", "plain", "--dry-run"])).contains("create table pulso.plain_rollup"));
     stdout(&pulso(&db, &["up", "--tier", "plain"]));
     assert!(one::<bool>(&client, "select not exists (select from pg_extension where extname = 'pulso')").await);
-    for pack in ["reports", "rollups", "indexes", "core"] {
+    for pack in ["service", "reports", "rollups", "indexes", "core"] {
         stdout(&pulso(&db, &["undo", pack]));
     }
     assert_same(&before, &schema(&db).await, "after undoing the plain tier");

@@ -4,7 +4,7 @@ use crate::common::Db;
 use crate::{SALES, assert_same, one, schema, stderr};
 use pulso::migrate;
 
-const PACKS: [&str; 5] = ["pos", "core", "indexes", "rollups", "reports"];
+const PACKS: [&str; 6] = ["pos", "core", "indexes", "rollups", "reports", "service"];
 
 #[tokio::test]
 async fn every_pack_undone_is_as_if_it_had_never_been() {

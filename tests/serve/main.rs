@@ -4,9 +4,14 @@
 #[path = "../common/mod.rs"]
 mod common;
 
+mod access;
+mod cached;
 mod client;
+mod conformance;
+mod exchange;
 mod figures;
 mod housekeeping;
+mod kpis;
 mod life;
 mod manners;
 mod shop;

@@ -120,21 +120,37 @@ async fn the_openapi_document_lists_each_route_and_what_it_may_answer() {
     let routes = BTreeSet::from([
         "/",
         "/health",
+        "/metrics",
         "/openapi.json",
         "/ready",
+        "/v1/batch",
+        "/v1/chain",
+        "/v1/freshness",
+        "/v1/live",
         "/v1/stores",
+        "/v1/stores/{id}/cashiers",
+        "/v1/stores/{id}/categories",
+        "/v1/stores/{id}/customers",
         "/v1/stores/{id}/dashboard",
+        "/v1/stores/{id}/heatmap",
+        "/v1/stores/{id}/inventory",
+        "/v1/stores/{id}/payments",
+        "/v1/stores/{id}/customers/rfm",
+        "/v1/stores/{id}/products/abc",
+        "/v1/stores/{id}/products/affinity",
         "/v1/stores/{id}/products/top",
         "/v1/stores/{id}/sales",
+        "/v1/stores/{id}/sales/breakdown",
     ]);
     assert_eq!(listed, routes);
     for (path, item) in paths {
-        let get = &item["get"];
+        let get = if path == "/v1/batch" { &item["post"] } else { &item["get"] };
         assert!(get["operationId"].is_string() && get["summary"].is_string(), "{path}");
         let responses = get["responses"].as_object().unwrap();
         assert!(responses.contains_key("200"), "{path}");
         if path.starts_with("/v1") {
-            for status in ["400", "500", "503", "504"] {
+            assert_eq!(get["security"], serde_json::json!([{"bearer": []}]), "{path}");
+            for status in ["400", "401", "403", "429", "500", "503", "504"] {
                 assert!(
                     responses[status]["content"]["application/problem+json"]["example"].is_object(),
                     "{path} {status}"

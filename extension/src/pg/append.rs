@@ -2,6 +2,10 @@
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use std::ops::Range;
+
+/// Rows that are put on the heap at a time.
+const BATCH: usize = 500;
 
 /// Rows of one table: values by column, and which are NULL. Kept between statements for the memory it holds.
 #[derive(Default)]
@@ -101,27 +105,30 @@ impl DeltaTable {
             if rows.starts.len() == 1 {
                 let tuple = form(0);
                 pg_sys::heap_insert(relation, tuple, command, 0, std::ptr::null_mut());
-                self.index(relation, rows, width, |_| &raw mut (*tuple).t_self);
+                self.index(relation, rows, width, 0..1, |_| &raw mut (*tuple).t_self);
             } else {
-                let mut slots: Vec<*mut pg_sys::TupleTableSlot> = (0..rows.starts.len())
-                    .map(|row| {
-                        let slot = pg_sys::MakeSingleTupleTableSlot(descriptor, &pg_sys::TTSOpsHeapTuple);
-                        pg_sys::ExecStoreHeapTuple(form(row), slot, false);
-                        slot
-                    })
+                // Few slots, used again: each pins the row type, and letting go of one of many pins takes ever longer.
+                let mut slots: Vec<*mut pg_sys::TupleTableSlot> = (0..rows.starts.len().min(BATCH))
+                    .map(|_| pg_sys::MakeSingleTupleTableSlot(descriptor, &pg_sys::TTSOpsHeapTuple))
                     .collect();
-                pg_sys::heap_multi_insert(
-                    relation,
-                    slots.as_mut_ptr(),
-                    slots.len() as i32,
-                    command,
-                    0,
-                    std::ptr::null_mut(),
-                );
-                self.index(relation, rows, width, |row| {
-                    let slot = slots[row];
-                    &raw mut (*slot).tts_tid
-                });
+                for first in (0..rows.starts.len()).step_by(BATCH) {
+                    let batch = first..rows.starts.len().min(first + BATCH);
+                    for (slot, row) in slots.iter().zip(batch.clone()) {
+                        pg_sys::ExecStoreHeapTuple(form(row), *slot, true);
+                    }
+                    pg_sys::heap_multi_insert(
+                        relation,
+                        slots.as_mut_ptr(),
+                        batch.len() as i32,
+                        command,
+                        0,
+                        std::ptr::null_mut(),
+                    );
+                    self.index(relation, rows, width, batch, |row| {
+                        let slot = slots[row - first];
+                        &raw mut (*slot).tts_tid
+                    });
+                }
                 for slot in slots {
                     pg_sys::ExecDropSingleTupleTableSlot(slot);
                 }
@@ -130,12 +137,13 @@ impl DeltaTable {
         }
     }
 
-    /// Adds an entry for each row, which is stored where `place` says, to the table's indexes.
+    /// Adds an entry for each row of a batch, which is stored where `place` says, to the table's indexes.
     unsafe fn index(
         &self,
         relation: pg_sys::Relation,
         rows: &Rows,
         width: usize,
+        batch: Range<usize>,
         place: impl Fn(usize) -> *mut pg_sys::ItemPointerData,
     ) {
         const COLUMNS_MAX: usize = pg_sys::INDEX_MAX_KEYS as usize;
@@ -146,7 +154,7 @@ impl DeltaTable {
                 let columns = &(&(**info).ii_IndexAttrNumbers)[..(**info).ii_NumIndexAttrs as usize];
                 let mut values = [pg_sys::Datum::null(); COLUMNS_MAX];
                 let mut nulls = [false; COLUMNS_MAX];
-                for row in 0..rows.starts.len() {
+                for row in batch.clone() {
                     for (i, column) in columns.iter().enumerate() {
                         values[i] = rows.values[row * width + *column as usize - 1];
                         nulls[i] = rows.nulls[row * width + *column as usize - 1];

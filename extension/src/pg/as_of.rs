@@ -4,10 +4,10 @@
 use super::xact;
 use pgrx::pg_sys;
 use pgrx::prelude::*;
-use std::cell::Cell;
+use std::cell::RefCell;
 
 thread_local! {
-    static AT_SUBABORT: Cell<Option<fn(u32)>> = const { Cell::new(None) };
+    static AT_SUBABORT: RefCell<Vec<fn(u32)>> = const { RefCell::new(Vec::new()) };
 }
 
 /// Makes the changes of the commands before this one visible to [`in_snapshot`]; returns the command that follows.
@@ -69,18 +69,21 @@ unsafe extern "C-unwind" fn on_subtransaction(
     _parent: pg_sys::SubTransactionId,
     _argument: *mut std::ffi::c_void,
 ) {
-    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB
-        && let Some(callback) = AT_SUBABORT.get()
-    {
-        callback(mine);
+    if event == pg_sys::SubXactEvent::SUBXACT_EVENT_ABORT_SUB {
+        AT_SUBABORT.with_borrow(|callbacks| callbacks.iter().for_each(|callback| callback(mine)));
     }
 }
 
-/// Calls `callback` with the number of each subtransaction that is rolled back. Once per process.
+/// Calls `callback` with the number of each subtransaction that is rolled back.
 pub fn at_subabort(callback: fn(u32)) {
-    AT_SUBABORT.set(Some(callback));
-    // SAFETY: the callback is a plain function that lives as long as the library.
-    unsafe { pg_sys::RegisterSubXactCallback(Some(on_subtransaction), std::ptr::null_mut()) };
+    let first = AT_SUBABORT.with_borrow_mut(|callbacks| {
+        callbacks.push(callback);
+        callbacks.len() == 1
+    });
+    if first {
+        // SAFETY: the callback is a plain function that lives as long as the library.
+        unsafe { pg_sys::RegisterSubXactCallback(Some(on_subtransaction), std::ptr::null_mut()) };
+    }
 }
 
 /// A row's place in its table, from a value of type `tid`.

@@ -18,6 +18,8 @@ pub struct Rollup {
     pub base: pg_sys::Oid,
     pub delta: pg_sys::Oid,
     pub owner: pg_sys::Oid,
+    /// The rollup whose values it counts one by one.
+    pub companion_of: Option<i32>,
 }
 
 impl Rollup {
@@ -35,6 +37,7 @@ const BASE: i32 = 5;
 const DELTA: i32 = 6;
 /// Since 0.2.0.
 const JOINED: i32 = 9;
+const COMPANION_OF: i32 = 10;
 
 fn relation(name: &CStr) -> pg_sys::Oid {
     // SAFETY: constant strings; missing objects give InvalidOid.
@@ -102,11 +105,25 @@ pub fn rollups() -> Vec<Rollup> {
             base: oid(BASE),
             delta: oid(DELTA),
             owner: pg_sys::InvalidOid,
+            companion_of: if (*descriptor).natts < COMPANION_OF {
+                None
+            } else {
+                let mut null = false;
+                let of = pg_sys::heap_getattr(tuple, COMPANION_OF, descriptor, &mut null);
+                (!null).then(|| of.value() as i32)
+            },
         });
     });
     for rollup in &mut found {
         rollup.owner = owner(rollup.delta);
     }
+    found
+}
+
+/// The rollups that count values for another one, in the order of its query.
+pub fn companions(id: i32) -> Vec<Rollup> {
+    let mut found: Vec<Rollup> = rollups().into_iter().filter(|rollup| rollup.companion_of == Some(id)).collect();
+    found.sort_unstable_by_key(|rollup| rollup.id);
     found
 }
 

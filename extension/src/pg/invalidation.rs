@@ -1,4 +1,4 @@
-//! Tells when what this backend knows of a table may be out of date.
+//! Tells when what this backend knows of a table may be out of date: caches keep the epoch they were filled in.
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -6,7 +6,7 @@ use std::cell::{Cell, RefCell};
 use std::collections::HashSet;
 
 thread_local! {
-    static STALE: Cell<bool> = const { Cell::new(false) };
+    static EPOCH: Cell<u64> = const { Cell::new(0) };
     static WATCHED: RefCell<HashSet<pg_sys::Oid>> = RefCell::default();
 }
 
@@ -16,13 +16,13 @@ unsafe extern "C-unwind" fn on_relation(_argument: pg_sys::Datum, relation: pg_s
     let concerns = relation == pg_sys::InvalidOid
         || WATCHED.with(|watched| watched.try_borrow().map_or(true, |watched| watched.contains(&relation)));
     if concerns {
-        STALE.set(true);
+        EPOCH.set(EPOCH.get() + 1);
     }
 }
 
 #[pg_guard]
 unsafe extern "C-unwind" fn on_function(_argument: pg_sys::Datum, _cache: i32, _hash: u32) {
-    STALE.set(true);
+    EPOCH.set(EPOCH.get() + 1);
 }
 
 /// Begins to listen. Once per process.
@@ -43,11 +43,15 @@ pub fn watch(relation: pg_sys::Oid) {
     WATCHED.with_borrow_mut(|watched| watched.insert(relation));
 }
 
-/// Whether anything watched, or any function, has changed since the last call.
-pub fn take() -> bool {
-    let stale = STALE.replace(false);
-    if stale {
-        WATCHED.with_borrow_mut(HashSet::clear);
-    }
-    stale
+/// Advances whenever anything watched, or any function, has changed: to the knowledge of this backend, which takes a lock
+/// on what it uses, and learns of changes by that.
+pub fn epoch() -> u64 {
+    EPOCH.get()
+}
+
+/// The same for whoever has not taken a lock: learns of changes first.
+pub fn epoch_now() -> u64 {
+    // SAFETY: in a transaction, outside of any look-up in the caches.
+    unsafe { pg_sys::AcceptInvalidationMessages() };
+    epoch()
 }

@@ -79,8 +79,12 @@ impl Drop for JoinedRow {
 /// `row` is a slot of the table's row type that holds a tuple.
 pub fn columns_of<'a>(row: *mut pg_sys::TupleTableSlot, columns: &'a [i16]) -> impl Iterator<Item = Value> + 'a {
     if let Some(last) = columns.last() {
-        // SAFETY: the slot's row has this column.
-        unsafe { pg_sys::slot_getsomeattrs_int(row, i32::from(*last)) };
+        // SAFETY: the slot's row has this column; one that is converted has its values already.
+        unsafe {
+            if (*row).tts_nvalid < *last {
+                pg_sys::slot_getsomeattrs_int(row, i32::from(*last));
+            }
+        }
     }
     columns.iter().map(move |column| {
         let place = *column as usize - 1;

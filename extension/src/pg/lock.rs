@@ -80,6 +80,15 @@ pub fn exclusive(tag: Tag) {
     });
 }
 
+/// Locks a table against being dropped until the transaction ends; `false` where it is gone, or about to be. Waits for
+/// nobody.
+pub fn keep_table(table: pg_sys::Oid) -> bool {
+    // SAFETY: a lock by OID needs no open relation; a syscache look-up tells whether it is there once it is locked.
+    unsafe {
+        pg_sys::ConditionalLockRelationOid(table, pg_sys::AccessShareLock as i32) && pg_sys::get_rel_relkind(table) != 0
+    }
+}
+
 /// Whether another transaction holds the tag at this moment. Waits for nobody.
 pub fn held_by_another(tag: Tag) -> bool {
     let free = try_exclusive(tag);

@@ -19,6 +19,7 @@ pub mod query;
 pub mod select;
 pub mod session;
 pub mod transition;
+pub mod tree;
 pub mod value;
 pub mod worker;
 pub mod xact;

@@ -1,5 +1,6 @@
 //! A rollup's query as Postgres has parsed it: what is refused, and the parts that are kept.
 
+mod aggregate;
 mod from;
 
 use crate::error::Refusal;
@@ -58,6 +59,30 @@ pub enum Shown {
     Present(usize),
     Sum(usize),
     Average(usize),
+    /// By the sums of an argument and of its squares; `root`: the standard deviation.
+    Variance {
+        sum: usize,
+        squares: usize,
+        sample: bool,
+        root: bool,
+    },
+    /// By the number of values, and of those that are true.
+    Every(usize, usize),
+    Any(usize, usize),
+    /// The number of different values.
+    Distinct(usize),
+    Least(usize),
+    Greatest(usize),
+    Percentile(usize, Percentile),
+}
+
+/// The value at a fraction of the values in their order.
+#[derive(Debug, Clone, Copy, PartialEq)]
+pub struct Percentile {
+    pub fraction: f64,
+    /// Between the two nearest values, rather than one of them.
+    pub continuous: bool,
+    pub descending: bool,
 }
 
 /// A column of the view.
@@ -75,6 +100,8 @@ pub struct Definition {
     pub filter: Option<Expression>,
     pub keys: Vec<Key>,
     pub arguments: Vec<Argument>,
+    /// Expressions whose values are counted one by one, each in a rollup of its own.
+    pub companions: Vec<Key>,
     pub outputs: Vec<Output>,
 }
 
@@ -414,6 +441,7 @@ unsafe fn define(query: &pg_sys::Query, from: from::From) -> Result<Definition, 
             filter: check(from.filter, source)?,
             keys: Vec::new(),
             arguments: Vec::new(),
+            companions: Vec::new(),
             outputs: Vec::new(),
         };
         let targets = PgList::<pg_sys::TargetEntry>::from_pg(query.targetList);
@@ -432,7 +460,7 @@ unsafe fn define(query: &pg_sys::Query, from: from::From) -> Result<Definition, 
             let shown = if let Some(key) = references.iter().position(|r| *r == (*target).ressortgroupref) {
                 Shown::Key(key)
             } else if (*expression.0).type_ == pg_sys::NodeTag::T_Aggref {
-                aggregate(&*expression.0.cast::<pg_sys::Aggref>(), &mut definition)?
+                aggregate::read(&*expression.0.cast::<pg_sys::Aggref>(), &mut definition)?
             } else {
                 return Err(Refusal::Output { expression: expression.sql(source) });
             };
@@ -486,62 +514,6 @@ fn collation_sql(collation: pg_sys::Oid) -> String {
         &[super::session::arg(collation)],
     )
     .unwrap_or_else(|| "pg_catalog.\"default\"".to_owned())
-}
-
-fn aggregate(call: &pg_sys::Aggref, definition: &mut Definition) -> Result<Shown, Refusal> {
-    let source = definition.source;
-    let whole = Expression((call as *const pg_sys::Aggref).cast_mut().cast());
-    let refuse = |hint| Err(Refusal::Aggregate { expression: whole.sql(source), hint });
-    // SAFETY: a live Aggref; its lists hold what their names say.
-    unsafe {
-        if !call.aggdistinct.is_null() {
-            return refuse("Group by the counted value as well, and count the groups in a view over the rollup.");
-        }
-        if !call.aggorder.is_null() || !call.aggdirectargs.is_null() || call.aggvariadic {
-            return refuse("Only count, sum and avg are maintained, without ORDER BY or WITHIN GROUP.");
-        }
-        check(Expression(call.aggfilter.cast()), source)?;
-        let name = pg_sys::get_func_name(call.aggfnoid);
-        let built_in = pg_sys::get_func_namespace(call.aggfnoid).to_u32() == pg_sys::PG_CATALOG_NAMESPACE;
-        let name = if name.is_null() || !built_in { "" } else { CStr::from_ptr(name).to_str().unwrap_or_default() };
-        let argument =
-            PgList::<pg_sys::TargetEntry>::from_pg(call.args).get_ptr(0).map(|t| Expression((*t).expr.cast()));
-        if let Some(argument) = argument {
-            check(argument, source)?;
-        }
-        match (name, argument) {
-            ("count", None) if call.aggfilter.is_null() => Ok(Shown::Rows),
-            ("count", argument) => {
-                let counted = argument.unwrap_or_else(|| Expression(pg_sys::makeBoolConst(true, false)));
-                Ok(Shown::Present(definition.argument(counted, call.aggfilter, Parts::Present)))
-            }
-            ("sum" | "avg", Some(argument)) => {
-                let parts = match argument.type_oid() {
-                    pg_sys::INT2OID | pg_sys::INT4OID => Parts::SmallSum,
-                    pg_sys::INT8OID => Parts::BigSum,
-                    pg_sys::NUMERICOID if argument.is_finite() => Parts::FiniteSum,
-                    pg_sys::NUMERICOID => Parts::NumericSum,
-                    pg_sys::FLOAT4OID | pg_sys::FLOAT8OID => {
-                        return refuse(
-                            "Additions of floating-point numbers cannot be undone: cast the argument to numeric.",
-                        );
-                    }
-                    _ => return refuse("Only integers and numeric are added up."),
-                };
-                if name == "sum" {
-                    return Ok(Shown::Sum(definition.argument(argument, call.aggfilter, parts)));
-                }
-                if matches!(parts, Parts::FiniteSum | Parts::NumericSum) && pg_sys::exprTypmod(argument.0) < 0 {
-                    return refuse(
-                        "The digits of an average depend on the scale of every row in the group: \
-                         cast the argument to a numeric of fixed scale, such as numeric(18,4).",
-                    );
-                }
-                Ok(Shown::Average(definition.argument(argument, call.aggfilter, parts)))
-            }
-            _ => refuse("Only count, sum and avg are maintained."),
-        }
-    }
 }
 
 impl Definition {
@@ -603,38 +575,6 @@ impl Definition {
     fn expressions(&self) -> impl Iterator<Item = Expression> {
         let keys = self.keys.iter().map(|key| key.expression);
         self.filter.into_iter().chain(keys).chain(self.arguments.iter().map(|argument| argument.expression))
-    }
-
-    /// The place of an argument among those kept; aggregates of the same argument share it.
-    fn argument(&mut self, expression: Expression, filter: *mut pg_sys::Expr, parts: Parts) -> usize {
-        let expression = if filter.is_null() { expression } else { when(filter, expression) };
-        if let Some(place) = self.arguments.iter().position(|kept| kept.expression == expression) {
-            let kept = &mut self.arguments[place];
-            kept.parts = kept.parts.max(parts);
-            return place;
-        }
-        let always_present = expression.is_never_null();
-        self.arguments.push(Argument { expression, parts, always_present });
-        self.arguments.len() - 1
-    }
-}
-
-/// `case when filter then expression end`: what an aggregate's FILTER means, row by row.
-fn when(filter: *mut pg_sys::Expr, expression: Expression) -> Expression {
-    // SAFETY: nodes of the current memory context, zeroed and tagged as makeNode does.
-    unsafe {
-        let branch = node::<pg_sys::CaseWhen>(pg_sys::NodeTag::T_CaseWhen);
-        (*branch).expr = filter;
-        (*branch).result = expression.0.cast();
-        (*branch).location = -1;
-        let case = node::<pg_sys::CaseExpr>(pg_sys::NodeTag::T_CaseExpr);
-        (*case).casetype = pg_sys::exprType(expression.0);
-        (*case).casecollid = pg_sys::exprCollation(expression.0);
-        (*case).args = pg_sys::lappend(std::ptr::null_mut(), branch.cast());
-        (*case).location = -1;
-        (*case).defresult =
-            pg_sys::makeNullConst((*case).casetype, pg_sys::exprTypmod(expression.0), (*case).casecollid).cast();
-        Expression(case.cast())
     }
 }
 

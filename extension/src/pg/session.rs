@@ -188,3 +188,8 @@ pub fn qualified_name(relation: pg_sys::Oid) -> String {
 pub fn qualified_index(index: pg_sys::Oid) -> String {
     one("select $1::pg_catalog.regclass::text", &[arg(index)]).unwrap_or_else(|| error!("no index {index}"))
 }
+
+/// Whether a table is one of TimescaleDB's.
+pub fn is_hypertable(table: pg_sys::Oid) -> bool {
+    one("select pulso.is_hypertable($1)", &[arg(table)]) == Some(true)
+}

@@ -1,5 +1,6 @@
 //! Trigger calls: which event, which table, and the rows of its transition tables.
 
+use super::tree::{self, Conversion};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
 
@@ -12,14 +13,16 @@ pub enum Event {
     Truncate,
 }
 
-/// The call of a statement-level trigger, for its duration.
+/// The call of a trigger, for its duration: for a statement with its transition tables, or for a row.
 pub struct TriggerCall {
     data: *mut pg_sys::TriggerData,
     pub event: Event,
+    table: pg_sys::Oid,
+    is_of_row: bool,
 }
 
 impl TriggerCall {
-    /// `None` where the function was not called as a statement-level trigger.
+    /// `None` where the function was not called as a trigger.
     pub fn of(fcinfo: pg_sys::FunctionCallInfo) -> Option<Self> {
         // SAFETY: Postgres passes a valid fcinfo; its context is a TriggerData where the tag says so.
         unsafe {
@@ -29,26 +32,39 @@ impl TriggerCall {
             }
             let data = context.cast::<pg_sys::TriggerData>();
             let bits = (*data).tg_event;
-            if bits & pg_sys::TRIGGER_EVENT_ROW != 0 {
-                return None;
-            }
+            let is_of_row = bits & pg_sys::TRIGGER_EVENT_ROW != 0;
             let event = match bits & pg_sys::TRIGGER_EVENT_OPMASK {
                 pg_sys::TRIGGER_EVENT_INSERT => Event::Insert,
                 pg_sys::TRIGGER_EVENT_DELETE => Event::Delete,
                 pg_sys::TRIGGER_EVENT_UPDATE => Event::Update,
                 _ => Event::Truncate,
             };
-            Some(Self { data, event })
+            let target = (*(*data).tg_relation).rd_id;
+            let table = match tree::root_of(target) {
+                root if is_of_row && root == target => tree::hypertable_of(target),
+                root => root,
+            };
+            Some(Self { data, event, table, is_of_row })
         }
     }
 
+    /// The table that the statement changed; of a partition, the table that it is part of.
     pub fn table(&self) -> pg_sys::Oid {
+        self.table
+    }
+
+    /// The table that the statement named, partition or not.
+    pub fn target(&self) -> pg_sys::Oid {
         // SAFETY: the relation is open for the trigger's duration.
         unsafe { (*(*self.data).tg_relation).rd_id }
     }
 
-    /// Calls `f` with each row that the statement took away (-1) and each that it put there (+1).
+    /// Calls `f` with each row, as one of [`Self::table`], that the statement took away (-1) and each that it put there
+    /// (+1).
     pub fn each_row(&self, mut f: impl FnMut(i8, *mut pg_sys::TupleTableSlot)) {
+        if self.is_of_row {
+            return self.each_image(f);
+        }
         // SAFETY: the tuplestores live as long as the trigger call.
         let (old, new) = unsafe { ((*self.data).tg_oldtable, (*self.data).tg_newtable) };
         for (sign, store) in [(-1, old), (1, new)] {
@@ -58,16 +74,47 @@ impl TriggerCall {
         }
     }
 
+    /// The one row of a row-level trigger, as it was and as it is.
+    fn each_image(&self, mut f: impl FnMut(i8, *mut pg_sys::TupleTableSlot)) {
+        // SAFETY: the slots hold rows of the trigger's table as long as the call.
+        unsafe {
+            let (first, second) = ((*self.data).tg_trigslot, (*self.data).tg_newslot);
+            let images: &[(i8, *mut pg_sys::TupleTableSlot)] = match self.event {
+                Event::Insert => &[(1, first)],
+                Event::Delete => &[(-1, first)],
+                _ => &[(-1, first), (1, second)],
+            };
+            let conversion = self.conversion();
+            for (sign, slot) in images {
+                f(*sign, conversion.as_ref().map_or(*slot, |conversion| conversion.convert(*slot)));
+            }
+            if let Some(conversion) = conversion {
+                conversion.close();
+            }
+        }
+    }
+
+    /// Where the rows are those of a partition or a chunk.
+    fn conversion(&self) -> Option<Conversion> {
+        // SAFETY: the relation is open for the trigger's duration.
+        (self.table != self.target())
+            .then(|| unsafe { Conversion::new((*(*self.data).tg_relation).rd_att, self.table) })
+    }
+
     fn scan(&self, store: *mut pg_sys::Tuplestorestate, mut f: impl FnMut(*mut pg_sys::TupleTableSlot)) {
         // SAFETY: pointer 0 is the one every tuplestore has; the slot has the table's row type, which is that of the
         // stored tuples, and is dropped before the trigger returns (an error frees it with its memory context).
         unsafe {
             pg_sys::tuplestore_select_read_pointer(store, 0);
             pg_sys::tuplestore_rescan(store);
-            let slot =
-                pg_sys::MakeSingleTupleTableSlot((*(*self.data).tg_relation).rd_att, &pg_sys::TTSOpsMinimalTuple);
+            let descriptor = (*(*self.data).tg_relation).rd_att;
+            let slot = pg_sys::MakeSingleTupleTableSlot(descriptor, &pg_sys::TTSOpsMinimalTuple);
+            let conversion = self.conversion();
             while pg_sys::tuplestore_gettupleslot(store, true, false, slot) {
-                f(slot);
+                f(conversion.as_ref().map_or(slot, |conversion| conversion.convert(slot)));
+            }
+            if let Some(conversion) = conversion {
+                conversion.close();
             }
             pg_sys::ExecDropSingleTupleTableSlot(slot);
         }
@@ -81,8 +128,8 @@ super::version_1!(pg_finfo_begin_wrapper);
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn begin_wrapper(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
     match TriggerCall::of(fcinfo) {
-        Some(call) => crate::rollup::begin(&call),
-        None => error!("pulso.begin() can only be called by a statement-level trigger"),
+        Some(call) if !call.is_of_row => crate::rollup::begin(&call),
+        _ => error!("pulso.begin() can only be called by a statement-level trigger"),
     }
     pg_sys::Datum::null()
 }
@@ -95,7 +142,7 @@ super::version_1!(pg_finfo_capture_wrapper);
 pub extern "C-unwind" fn capture_wrapper(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
     match TriggerCall::of(fcinfo) {
         Some(call) => crate::rollup::capture(&call),
-        None => error!("pulso.capture() can only be called by a statement-level trigger"),
+        None => error!("pulso.capture() can only be called by a trigger"),
     }
     pg_sys::Datum::null()
 }

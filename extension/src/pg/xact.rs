@@ -6,19 +6,19 @@ use std::cell::RefCell;
 use std::ffi::c_void;
 
 thread_local! {
-    static AT_END: RefCell<Vec<fn()>> = const { RefCell::new(Vec::new()) };
+    static AT_END: RefCell<Vec<fn(bool)>> = const { RefCell::new(Vec::new()) };
 }
 
 #[pg_guard]
 unsafe extern "C-unwind" fn on_end(event: pg_sys::XactEvent::Type, _arg: *mut c_void) {
     use pg_sys::XactEvent::{XACT_EVENT_ABORT, XACT_EVENT_COMMIT, XACT_EVENT_PREPARE};
     if matches!(event, XACT_EVENT_ABORT | XACT_EVENT_COMMIT | XACT_EVENT_PREPARE) {
-        AT_END.with_borrow(|callbacks| callbacks.iter().for_each(|callback| callback()));
+        AT_END.with_borrow(|callbacks| callbacks.iter().for_each(|callback| callback(event != XACT_EVENT_ABORT)));
     }
 }
 
-/// Calls `callback` at the end of each top transaction of this backend, however it ends.
-pub fn at_end(callback: fn()) {
+/// Calls `callback` at the end of each top transaction of this backend: `false` where it is rolled back.
+pub fn at_end(callback: fn(bool)) {
     let first = AT_END.with_borrow_mut(|callbacks| {
         callbacks.push(callback);
         callbacks.len() == 1

@@ -8,6 +8,7 @@
 use super::build::{self, find, successor};
 use super::capture::names;
 use super::create::{self, Wanted, oid_of, refuse_stranger};
+use super::feed;
 use super::sql::{Names, Sql};
 use crate::error::{OrRaise, Refusal};
 use crate::pg::catalog::Rollup;
@@ -51,6 +52,7 @@ fn begin(name: &str, text: &str, with_data: bool) -> Result<Rollup, Refusal> {
     session::refuse_other_version()?;
     let rollup = find(name)?;
     refuse_stranger(rollup.view, session::qualified_name(rollup.view))?;
+    create::refuse_companion(&rollup)?;
     // One alter at a time; the latest wins.
     lock::exclusive(Tag::Folder(rollup.id));
     if let Some(earlier) = successor(rollup.id) {
@@ -66,6 +68,7 @@ fn begin(name: &str, text: &str, with_data: bool) -> Result<Rollup, Refusal> {
         query: text,
         with_data,
         replaces: Some(rollup.id),
+        companion_of: None,
     })?;
     let made = build::by_id(id).unwrap_or_else(|| error!("rollup {id} is not in the catalog"));
     refuse_columns(&rollup, &made)?;
@@ -103,6 +106,7 @@ fn finish(name: &str) -> Result<bool, Refusal> {
         &[arg(next.id), arg(oid_of(&view))],
     );
     std::iter::once(&next.source).chain(&next.joined).for_each(|table| session::invalidate(*table));
+    feed::announce_all(&view);
     Ok(true)
 }
 

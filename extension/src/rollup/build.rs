@@ -13,6 +13,8 @@
 //! not live, so that its view is its query; or with its old base and all of its old deltas.
 
 use super::capture::names;
+use super::feed;
+use super::partitions;
 use super::sql::Sql;
 use crate::error::{OrRaise, Refusal};
 use crate::generation;
@@ -77,11 +79,28 @@ fn fill(name: &str, anew: bool) -> Result<i64, Refusal> {
     if by_id(target.id).is_none() {
         return if target.id == rollup.id { Err(Refusal::NoRollup { name: name.to_owned() }) } else { Ok(0) };
     }
-    let live: Option<bool> = session::one("select s.live from pulso.state s where s.id = $1", &[arg(target.id)]);
-    if !anew && live == Some(true) {
+    // Its groups may be all that is left of chunks that were dropped.
+    let built: Option<bool> = session::one(
+        "select (s.reason is distinct from 'not built yet') from pulso.state s where s.id = $1",
+        &[arg(target.id)],
+    );
+    if built == Some(true) && (anew || !is_live(target.id)) && session::is_hypertable(target.source) {
+        return Err(Refusal::Kept { view: session::qualified_name(rollup.view) });
+    }
+    for companion in catalog::companions(target.id) {
+        lock::exclusive(Tag::Folder(companion.id));
+        if anew || !is_live(companion.id) {
+            rebuild(&companion);
+        }
+    }
+    if !anew && is_live(target.id) {
         return Ok(0);
     }
     Ok(rebuild(&target))
+}
+
+fn is_live(id: i32) -> bool {
+    session::one("select s.live from pulso.state s where s.id = $1", &[arg(id)]) == Some(true)
 }
 
 /// The rollup of that name.
@@ -105,8 +124,9 @@ pub fn rebuild(rollup: &Rollup) -> i64 {
     let _path = PinnedPath::pin();
     let definition = query::read(rollup.definition).unwrap_or_else(|refusal| refusal.raise());
     let sql = Sql::new(rollup.id, names(rollup), &definition);
-    let tables: Vec<String> =
-        definition.tables.iter().map(|table| format!("only {}", session::qualified_name(table.relation))).collect();
+    let tables: Vec<String> = definition.tables.iter().map(|table| session::qualified_name(table.relation)).collect();
+    partitions::keep(rollup.source);
+    partitions::adopt(rollup).or_raise();
     let horizon = settled_horizon(rollup.id);
     let stored = {
         let _role = AsRole::become_role(rollup.owner);
@@ -127,6 +147,10 @@ pub fn rebuild(rollup: &Rollup) -> i64 {
           where id = $1",
         &[arg(rollup.id), arg(horizon.through), arg(horizon.open.iter().copied().collect::<Vec<i64>>())],
     );
+    // Its deltas are gone unannounced.
+    if rollup.companion_of.is_none() {
+        feed::announce_all(&sql.names().view);
+    }
     stored as i64
 }
 
@@ -162,11 +186,7 @@ impl Drop for Noting {
 
 impl Progress {
     fn begin(rollup: &Rollup) -> Noting {
-        let blocks: i64 = session::one(
-            "select pg_catalog.pg_relation_size($1::oid::regclass) / pg_catalog.current_setting('block_size')::bigint",
-            &[arg(rollup.source)],
-        )
-        .unwrap_or(0);
+        let blocks: i64 = session::one("select pulso.blocks($1::oid::regclass)", &[arg(rollup.source)]).unwrap_or(0);
         let step = (u32::try_from(blocks).unwrap_or(STORING) / STEPS).max(1);
         lock::try_share(Tag::Progress(rollup.id, 0));
         PROGRESS.set(Some(Self { rollup: rollup.id, noted: 0, next: step, step }));

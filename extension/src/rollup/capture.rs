@@ -5,6 +5,7 @@ use super::joined::Joined;
 use super::sql::{Names, Sql};
 use super::truncate;
 use super::underway::{self, Counting};
+use crate::error::{OrRaise, Refusal};
 use crate::generation;
 use crate::pg::append::{DeltaTable, Rows};
 use crate::pg::catalog::{self, Rollup};
@@ -13,6 +14,7 @@ use crate::pg::project::{self, Columns, Projector};
 use crate::pg::query::{self, Definition};
 use crate::pg::session::{self, AsRole, PinnedPath};
 use crate::pg::transition::{Event, TriggerCall};
+use crate::pg::{tree, xact};
 use pgrx::pg_sys;
 use std::cell::RefCell;
 use std::collections::HashMap;
@@ -37,9 +39,16 @@ struct Member {
     changes: RefCell<(Groups, Rows)>,
 }
 
+#[derive(Default)]
+struct Tables {
+    /// In which they were looked up.
+    epoch: u64,
+    sets: HashMap<pg_sys::Oid, Rc<Vec<Set>>>,
+}
+
 thread_local! {
     /// The rollups of each table, until something about one of them changes.
-    static TABLES: RefCell<HashMap<pg_sys::Oid, Rc<Vec<Set>>>> = RefCell::default();
+    static TABLES: RefCell<Tables> = RefCell::default();
 }
 
 /// Called before each statement on a table that is joined.
@@ -53,7 +62,7 @@ pub fn capture(call: &TriggerCall) {
     if call.event == Event::Truncate {
         // Where a joined table is emptied, so are the tables that refer to it, and theirs is the change.
         let members = sets.iter().flat_map(|set| &set.members);
-        members.filter(|member| member.rollup.source == call.table()).for_each(Member::negate);
+        members.filter(|member| member.rollup.source == call.table()).for_each(|member| member.negate(call.target()));
         return;
     }
     let is_joined = sets.iter().any(|set| set.joined.is_some());
@@ -154,10 +163,17 @@ impl Member {
         }
     }
 
-    fn negate(&self) {
+    /// `table`: the one that is emptied, the source or a partition of it.
+    fn negate(&self, table: pg_sys::Oid) {
         let _path = PinnedPath::pin();
+        let is_hypertable = tree::may_be_hypertable(table) && session::is_hypertable(table);
+        // What is left is not empty, so that nothing tells whether its snapshot explains it.
+        if (is_hypertable || table != self.rollup.source) && xact::keeps_one_snapshot() {
+            Err(Refusal::Isolation { function: "TRUNCATE of a partition or a hypertable with rollups" }).or_raise()
+        }
         let definition = definition(&self.rollup);
-        truncate::negate(&Sql::new(self.rollup.id, names(&self.rollup), &definition), self.rollup.owner);
+        let sql = Sql::new(self.rollup.id, names(&self.rollup), &definition).of_part(table);
+        truncate::negate(&sql, self.rollup.owner);
     }
 }
 
@@ -172,24 +188,51 @@ pub fn names(rollup: &Rollup) -> Names {
         definition: session::qualified_name(rollup.definition),
         base: session::qualified_name(rollup.base),
         delta: session::qualified_name(rollup.delta),
+        companions: catalog::companions(rollup.id).iter().map(|one| session::qualified_name(one.view)).collect(),
+    }
+}
+
+/// A table that has become a hypertable may need other triggers than those that are there.
+fn refuse_wrong_mode(table: pg_sys::Oid, rollups: &[Rollup]) {
+    let Some(rollup) = rollups.first() else { return };
+    if !tree::may_be_hypertable(table) {
+        return;
+    }
+    let _path = PinnedPath::pin();
+    let _role = AsRole::become_role(rollup.owner);
+    let is_wrong: Option<bool> = session::one(
+        "select pulso.wanted_mode($1) = 'row' and pulso.capture_mode($1) <> 'row'",
+        &[session::arg(table)],
+    );
+    if is_wrong == Some(true) {
+        Err(Refusal::Mode { table: session::qualified_name(table) }).or_raise()
     }
 }
 
 fn sets_of(table: pg_sys::Oid) -> Rc<Vec<Set>> {
-    if invalidation::take() {
-        TABLES.take();
-    }
-    if let Some(sets) = TABLES.with_borrow(|tables| tables.get(&table).cloned()) {
+    let epoch = invalidation::epoch();
+    let known = TABLES.with_borrow_mut(|tables| {
+        if tables.epoch != epoch {
+            tables.epoch = epoch;
+            tables.sets.clear();
+        }
+        tables.sets.get(&table).cloned()
+    });
+    if let Some(sets) = known {
         return sets;
     }
     invalidation::watch(table);
     let rollups: Vec<Rollup> = catalog::rollups().into_iter().filter(|rollup| rollup.reads(table)).collect();
-    for rollup in &rollups {
-        invalidation::watch(rollup.definition);
-        invalidation::watch(rollup.delta);
-        std::iter::once(&rollup.source).chain(&rollup.joined).for_each(|table| invalidation::watch(*table));
-    }
+    refuse_wrong_mode(table, &rollups);
+    rollups.iter().for_each(watch);
     let sets = Rc::new(Set::of(rollups));
-    TABLES.with_borrow_mut(|tables| tables.insert(table, Rc::clone(&sets)));
+    // Whatever has changed meanwhile is looked up again at the next statement.
+    TABLES.with_borrow_mut(|tables| tables.sets.insert(table, Rc::clone(&sets)));
     sets
+}
+
+/// From now on, changes of what a rollup rests on count.
+pub fn watch(rollup: &Rollup) {
+    let own = [&rollup.view, &rollup.definition, &rollup.delta, &rollup.source];
+    own.into_iter().chain(&rollup.joined).for_each(|relation| invalidation::watch(*relation));
 }

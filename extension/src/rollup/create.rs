@@ -1,13 +1,13 @@
 //! `pulso.create_rollup` and `pulso.drop_rollup`.
 
 use super::sql::{Names, Sql};
-use super::{build, guard, triggers};
+use super::{build, guard, partitions, triggers};
 use crate::error::{OrRaise, Refusal};
 use crate::pg::catalog::{self, Rollup};
 use crate::pg::lock::{self, Tag};
-use crate::pg::query;
+use crate::pg::query::{self, Definition};
 use crate::pg::session::{self, AsRole, PinnedPath, ShortWaits, arg};
-use crate::pg::xact;
+use crate::pg::{tree, xact};
 use pgrx::prelude::*;
 use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 
@@ -37,7 +37,7 @@ fn create(name: &str, text: &str, with_data: bool) -> Result<(), Refusal> {
     if taken == Some(true) {
         return Err(Refusal::NameTaken { name: view });
     }
-    make(&Wanted { schema: &schema, relation: &relation, query: text, with_data, replaces: None })?;
+    make(&Wanted { schema: &schema, relation: &relation, query: text, with_data, replaces: None, companion_of: None })?;
     Ok(())
 }
 
@@ -50,6 +50,19 @@ pub struct Wanted<'a> {
     pub with_data: bool,
     /// The rollup whose place it is to take. Until then its view is in the engine's schema.
     pub replaces: Option<i32>,
+    /// The rollup whose values it counts one by one; its view is in the engine's schema for good.
+    pub companion_of: Option<i32>,
+}
+
+impl Wanted<'_> {
+    /// What the view in the engine's schema is for.
+    fn inner_view(&self) -> Option<&'static str> {
+        match (self.replaces, self.companion_of) {
+            (Some(_), _) => Some("next"),
+            (_, Some(_)) => Some("values"),
+            _ => None,
+        }
+    }
 }
 
 /// Makes a rollup that the role in force will own; returns its number.
@@ -66,13 +79,14 @@ pub fn make(wanted: &Wanted<'_>) -> Result<i32, Refusal> {
     let inner =
         |schema: &str, suffix: &str| quote_qualified_identifier(schema, format!("{stem}_{id}_{suffix}").as_str());
     let names = Names {
-        view: match wanted.replaces {
+        view: match wanted.inner_view() {
             None => quote_qualified_identifier(wanted.schema, wanted.relation),
-            Some(_) => inner(wanted.schema, "next"),
+            Some(purpose) => inner(wanted.schema, purpose),
         },
         definition: inner("pulso", "query"),
         base: inner("pulso", "base"),
         delta: inner("pulso", "delta"),
+        companions: Vec::new(),
     };
 
     // The query is read with the caller's rights and search path, in the schema where the caller may make views;
@@ -85,9 +99,23 @@ pub fn make(wanted: &Wanted<'_>) -> Result<i32, Refusal> {
     for table in &definition.tables {
         refuse_source(table.relation)?;
     }
+    partitions::keep(definition.fact());
+    for partition in partitions::of(definition.fact()) {
+        refuse_partition(partition, caller)?;
+    }
+    if definition.is_joined() {
+        refuse_join(&definition)?;
+    }
     let joined: Vec<pg_sys::Oid> = definition.tables[1..].iter().map(|table| table.relation).collect();
 
-    let sql = Sql::new(id, names, &definition);
+    let mut sql = Sql::new(id, names, &definition);
+    let companions = (0..definition.companions.len()).map(|companion| {
+        let query = sql.companion(companion);
+        let made = make(&Wanted { query: &query, replaces: None, companion_of: Some(id), ..*wanted })?;
+        Ok(build::by_id(made).map(|made| session::qualified_name(made.view)).unwrap_or_default())
+    });
+    let companions = companions.collect::<Result<Vec<String>, Refusal>>()?;
+    sql.name_companions(companions);
     let names = sql.names();
     {
         let _role = AsRole::become_role(owner);
@@ -100,7 +128,7 @@ pub fn make(wanted: &Wanted<'_>) -> Result<i32, Refusal> {
     }
     session::run(&sql.create_view(), &[]);
     let view = oid_of(&names.view);
-    if wanted.replaces.is_some() {
+    if wanted.inner_view().is_some() {
         move_to_engine(&names.view, owner);
     }
     // The lock of CREATE TRIGGER: it waits for every transaction that has written to the tables, so that each row a
@@ -118,9 +146,9 @@ pub fn make(wanted: &Wanted<'_>) -> Result<i32, Refusal> {
         let _role = AsRole::become_role(owner);
         session::run(
             "with made as (
-               insert into pulso.rollup (id, view, definition, source, base, delta, replaces, joined)
+               insert into pulso.rollup (id, view, definition, source, base, delta, replaces, joined, companion_of, partitions)
                overriding system value
-               values ($1, $2, $3::regclass, $4, $5::regclass, $6::regclass, $7, $8::oid[]::regclass[])
+               values ($1, $2, $3::regclass, $4, $5::regclass, $6::regclass, $7, $8::oid[]::regclass[], $9, $10::oid[]::regclass[])
                returning id)
              insert into pulso.state (id, live, reason) select id, false, 'not built yet' from made",
             &[
@@ -132,6 +160,8 @@ pub fn make(wanted: &Wanted<'_>) -> Result<i32, Refusal> {
                 arg(names.delta.clone()),
                 arg(wanted.replaces),
                 arg(joined.clone()),
+                arg(wanted.companion_of),
+                arg(partitions::of(definition.fact())),
             ],
         );
     }
@@ -152,7 +182,11 @@ fn move_to_engine(view: &str, owner: pg_sys::Oid) {
 pub fn lock_tables(source: pg_sys::Oid, joined: &[pg_sys::Oid]) {
     let tables: Vec<String> = std::iter::once(&source)
         .chain(joined)
-        .map(|table| format!("only {}", session::qualified_name(*table)))
+        .map(|table| {
+            // Writers of a hypertable name the whole; those of partitions may not.
+            let only = if tree::is_partitioned(*table) { "" } else { "only " };
+            format!("{only}{}", session::qualified_name(*table))
+        })
         .collect();
     session::run(&format!("lock table {} in share row exclusive mode", tables.join(", ")), &[]);
 }
@@ -174,14 +208,27 @@ fn drop(name: &str) -> Result<(), Refusal> {
     session::refuse_other_version()?;
     let rollup = build::find(name)?;
     refuse_stranger(rollup.view, session::qualified_name(rollup.view))?;
+    refuse_companion(&rollup)?;
     let successor = build::successor(rollup.id);
     for rollup in successor.iter().chain([&rollup]) {
         // Whoever fills or folds it goes first: waiting for that with a lock on its table would keep writers waiting too.
         lock::exclusive(Tag::Folder(rollup.id));
+        catalog::companions(rollup.id).iter().for_each(|companion| lock::exclusive(Tag::Folder(companion.id)));
         lock_tables(rollup.source, &rollup.joined);
         remove(rollup, true)?;
     }
     Ok(())
+}
+
+/// Refuses to change a rollup that is part of another.
+pub fn refuse_companion(rollup: &Rollup) -> Result<(), Refusal> {
+    match rollup.companion_of.and_then(build::by_id) {
+        Some(whole) => Err(Refusal::Part {
+            view: session::qualified_name(rollup.view),
+            whole: session::qualified_name(whole.view),
+        }),
+        None => Ok(()),
+    }
 }
 
 /// Removes a rollup's tables, its view if asked to, and the triggers and indexes that no other rollup needs. The caller
@@ -193,6 +240,10 @@ pub fn remove(rollup: &Rollup, with_view: bool) -> Result<(), Refusal> {
         [rollup.view, rollup.definition, rollup.base, rollup.delta].map(session::qualified_name);
     if with_view {
         session::run(&format!("drop view {view}"), &[]);
+    }
+    // Read by that view.
+    for companion in catalog::companions(rollup.id) {
+        remove(&companion, true)?;
     }
     session::run(&format!("drop view {definition}"), &[]);
     session::run(&format!("drop table {base}, {delta}"), &[]);
@@ -242,39 +293,65 @@ fn role_name(role: pg_sys::Oid) -> String {
 
 /// Refuses a role that is not, and is not a member of, the owner of a relation.
 pub fn refuse_stranger(relation: pg_sys::Oid, what: String) -> Result<(), Refusal> {
-    let owns: Option<bool> = session::one(
-        "select pg_catalog.pg_has_role(c.relowner, 'usage') from pg_catalog.pg_class c where c.oid = $1",
-        &[arg(relation)],
-    );
-    if owns == Some(true) { Ok(()) } else { Err(Refusal::NotOwner { what }) }
+    if owns(session::current_role(), relation) { Ok(()) } else { Err(Refusal::NotOwner { what }) }
+}
+
+fn owns(role: pg_sys::Oid, relation: pg_sys::Oid) -> bool {
+    session::one(
+        "select pg_catalog.pg_has_role($2, c.relowner, 'usage') from pg_catalog.pg_class c where c.oid = $1",
+        &[arg(relation), arg(role)],
+    ) == Some(true)
+}
+
+/// Refuses a partition that the rollup's owner does not own, or whose changes cannot be seen.
+pub fn refuse_partition(table: pg_sys::Oid, owner: pg_sys::Oid) -> Result<(), Refusal> {
+    if !owns(owner, table) {
+        return Err(Refusal::NotOwner { what: format!("partition {}", session::qualified_name(table)) });
+    }
+    refuse_obstacle(table, |obstacle| obstacle != "partition")
 }
 
 fn refuse_source(table: pg_sys::Oid) -> Result<(), Refusal> {
-    // The first thing in the way, in the words of the message, and the cure.
-    const OBSTACLE: &str = "
-        select case
-                 when n.nspname in ('pg_catalog', 'information_schema', 'pulso') then 'system'
-                 when c.relkind in ('v', 'm') then 'view'
-                 when c.relkind = 'f' then 'foreign'
-                 when c.relkind = 'p' or c.relispartition then 'partitioned'
-                 when c.relpersistence = 'u' then 'unlogged'
-                 when c.relrowsecurity then 'row security'
-                 when c.relhassubclass or exists (select from pg_catalog.pg_inherits i where c.oid in (i.inhrelid, i.inhparent)) then 'inherited'
-                 when exists (select from pg_catalog.pg_trigger t where t.tgrelid = c.oid and t.tgname = 'ts_insert_blocker') then 'hypertable'
-               end
-          from pg_catalog.pg_class c join pg_catalog.pg_namespace n on n.oid = c.relnamespace
-         where c.oid = $1";
+    refuse_stranger(table, format!("table {}", session::qualified_name(table)))?;
+    refuse_obstacle(table, |_| true)
+}
+
+/// Refuses tables that can be counted, but not joined.
+fn refuse_join(definition: &Definition) -> Result<(), Refusal> {
+    let refuse = |table: pg_sys::Oid, why: &str, hint| {
+        Err(Refusal::Join { table: session::qualified_name(table), why: why.to_owned(), hint })
+    };
+    const AT_READ: &str = "Only the table whose rows are counted may be; join this one in a view over the rollup.";
+    for table in definition.tables[1..].iter().map(|table| table.relation) {
+        if tree::is_partitioned(table) {
+            return refuse(table, "it is partitioned", AT_READ);
+        }
+        if session::is_hypertable(table) {
+            return refuse(table, "it is a hypertable", AT_READ);
+        }
+    }
+    if triggers::is_by_row(definition.fact()) {
+        return refuse(
+            definition.fact(),
+            "its changes are captured row by row",
+            "That is so of hypertables, and of partitioned tables from PostgreSQL 18 on. Roll up the table alone and join \
+             in a view over the rollup.",
+        );
+    }
+    Ok(())
+}
+
+fn refuse_obstacle(table: pg_sys::Oid, matters: impl Fn(&str) -> bool) -> Result<(), Refusal> {
     let source = session::qualified_name(table);
-    refuse_stranger(table, format!("table {source}"))?;
-    let obstacle: Option<String> = session::one(OBSTACLE, &[arg(table)]);
-    let Some(obstacle) = obstacle else { return Ok(()) };
+    let obstacle: Option<String> = session::one("select pulso.obstacle($1::oid::regclass)", &[arg(table)]);
+    let Some(obstacle) = obstacle.filter(|obstacle| matters(obstacle)) else { return Ok(()) };
     let (what, hint) = match obstacle.as_str() {
         "system" => ("system table", "Only the tables of an application can be rolled up."),
         "view" => ("view", "Name the table under it."),
         "foreign" => {
             ("foreign table", "Its changes cannot be seen from here; make the rollup on the server that holds it.")
         }
-        "partitioned" => ("partitioned table or partition", "This version maintains rollups of plain tables only."),
+        "partition" => ("partition", "Name the partitioned table, and the partition's bounds in WHERE."),
         "unlogged" => (
             "unlogged table",
             "A crash would empty the table and not the rollup; use `alter table … set logged` first.",
@@ -283,8 +360,10 @@ fn refuse_source(table: pg_sys::Oid) -> Result<(), Refusal> {
             "table with row security",
             "The rollup would show every row to whoever may read it; this version refuses that.",
         ),
-        "inherited" => ("table with inheritance", "This version maintains rollups of plain tables only."),
-        _ => ("hypertable", "This version maintains rollups of plain tables only."),
+        "inherited" => {
+            ("table with inheritance", "Partition it instead, or roll up each table and combine them in a view.")
+        }
+        _ => ("chunk", "Name the hypertable, and the chunk's bounds in WHERE."),
     };
     Err(Refusal::Source { what: format!("{what} {source}"), hint })
 }

@@ -24,7 +24,7 @@ fn explain(name: &str) -> Result<Vec<(String, String)>, Refusal> {
     let steps = [
         ("capture: from", tables.join(", ")),
         ("read", sql.read()),
-        ("fold", sql.fold()),
+        ("fold", sql.fold(None)),
         ("fold: remove empty groups", sql.remove()),
         ("build", sql.groups()),
         ("build: store", sql.store(COLLECTED)),

@@ -1,28 +1,50 @@
 //! Folding: deltas of closed generations move into the base, in one transaction with the note that they have.
 
-use super::capture::names;
+use super::capture::{names, watch};
+use super::feed;
 use super::sql::Sql;
 use crate::generation;
 use crate::pg::catalog::{self, Rollup};
+use crate::pg::invalidation;
 use crate::pg::lock::{self, Tag};
 use crate::pg::query;
 use crate::pg::session::{self, AsRole, PinnedPath, arg};
 use pgrx::prelude::*;
 use pgrx::spi::OwnedPreparedStatement;
-use std::cell::RefCell;
-use std::collections::HashMap;
+use std::cell::{Cell, RefCell};
+use std::collections::{HashMap, HashSet};
+use std::rc::Rc;
+
+/// Deltas that a background worker folds of one rollup in one transaction.
+pub const AT_MOST: i64 = 50_000;
 
 thread_local! {
+    /// Whether this session folds many deltas in several transactions.
+    static IN_PARTS: Cell<bool> = const { Cell::new(false) };
+    /// Rollups with many deltas to fold.
+    static MANY: RefCell<HashSet<i32>> = RefCell::default();
     /// Plans of this backend by the text they were made from.
     static PLANS: RefCell<HashMap<String, OwnedPreparedStatement>> = RefCell::default();
+    /// Rollups made ready, and the epoch in which they were.
+    static FOLDINGS: RefCell<(u64, HashMap<i32, Rc<Folding>>)> = RefCell::default();
 }
 
 #[pg_extern(strict)]
 fn has_pending(id: i32) -> bool {
-    let Some((rollup, statements)) = statements(id) else { return false };
+    let Some(folding) = folding(id) else { return false };
     let _path = PinnedPath::pin();
-    let _role = AsRole::become_role(rollup.owner);
-    planned(&statements.has_pending, &[], &[], |rows| rows.first().get_one::<bool>().ok().flatten().unwrap_or(false))
+    let _role = AsRole::become_role(folding.rollup.owner);
+    planned(&folding.has_pending, &[], &[], |rows| rows.first().get_one::<bool>().ok().flatten().unwrap_or(false))
+}
+
+/// From now on, many deltas are folded in several calls.
+pub fn in_parts() {
+    IN_PARTS.set(true);
+}
+
+/// A look found more deltas than it reads.
+pub fn expect_many(id: i32) {
+    MANY.with_borrow_mut(|many| many.insert(id));
 }
 
 #[pg_extern]
@@ -39,25 +61,36 @@ fn fold_rollup(id: i32, wait: bool) -> i64 {
         return 0;
     }
     // Dropped, or altered, since it was found to be due.
-    let Some((rollup, statements)) = statements(id) else { return 0 };
+    let Some(folding) = folding(id) else { return 0 };
     let horizon = generation::horizon();
+    feed::note_news(id, &folding, &horizon);
+    let in_parts = IN_PARTS.get() && MANY.with_borrow(|many| many.contains(&id));
     let open: Vec<i64> = horizon.open.iter().copied().collect();
     let _path = PinnedPath::pin();
     let folded = {
-        let _role = AsRole::become_role(rollup.owner);
+        let _role = AsRole::become_role(folding.rollup.owner);
         let types = [PgBuiltInOids::INT8OID.oid(), PgBuiltInOids::INT8ARRAYOID.oid()];
-        let (folded, empty) =
-            planned(&statements.fold, &types, &[arg(horizon.through + 1), arg(open.clone())], |rows| {
+        let (folded, empty) = planned(
+            if in_parts { &folding.fold_some } else { &folding.fold },
+            &types,
+            &[arg(horizon.through + 1), arg(open.clone())],
+            |rows| {
                 let row = rows.first();
                 let empty: Option<Vec<pg_sys::ItemPointerData>> = row.get(2).ok().flatten();
                 (row.get::<i64>(1).ok().flatten().unwrap_or(0), empty)
-            });
+            },
+        );
         if let Some(places) = empty {
-            session::run(&statements.remove, &[arg(places)]);
+            session::run(&folding.remove, &[arg(places)]);
         }
         folded
     };
-    if folded > 0 {
+    // What is left of a generation is pending as long as the note of what is folded stays.
+    let is_unfinished = in_parts && folded >= AT_MOST;
+    if !is_unfinished {
+        MANY.with_borrow_mut(|many| many.remove(&id));
+    }
+    if folded > 0 && !is_unfinished {
         session::run(
             "update pulso.state set folded_through = $2, open_generations = $3, folded_at = pg_catalog.clock_timestamp() where id = $1",
             &[arg(id), arg(horizon.through), arg(open)],
@@ -66,22 +99,65 @@ fn fold_rollup(id: i32, wait: bool) -> i64 {
     folded
 }
 
-struct Statements {
-    has_pending: String,
+/// A rollup made ready for folding.
+pub struct Folding {
+    pub rollup: Rollup,
+    /// As JSON.
+    pub name: String,
+    pub has_pending: String,
+    pub has_news: String,
+    pub news: String,
+    pub news_since: String,
     fold: String,
+    fold_some: String,
     remove: String,
 }
 
-fn statements(id: i32) -> Option<(Rollup, Statements)> {
-    let rollup = catalog::rollups().into_iter().find(|rollup| rollup.id == id)?;
+/// Whether a rollup is there and stays until this transaction ends. Whoever drops it begins with its query.
+fn is_kept(rollup: &Rollup) -> bool {
+    lock::keep_table(rollup.definition) && lock::keep_table(rollup.delta)
+}
+
+/// The rollup of that number, unless it is being dropped; looked up again when something about it has changed.
+pub fn folding(id: i32) -> Option<Rc<Folding>> {
+    let epoch = invalidation::epoch_now();
+    let known = FOLDINGS.with_borrow_mut(|(filled_in, foldings)| {
+        if *filled_in != epoch {
+            *filled_in = epoch;
+            foldings.clear();
+        }
+        foldings.get(&id).cloned()
+    });
+    if let Some(known) = known {
+        return is_kept(&known.rollup).then_some(known);
+    }
+    let rollup = catalog::rollups().into_iter().find(|rollup| rollup.id == id).filter(is_kept)?;
+    watch(&rollup);
     let _path = PinnedPath::pin();
     let definition = query::read(rollup.definition).unwrap_or_else(|refusal| refusal.raise());
-    let sql = Sql::new(id, names(&rollup), &definition);
-    Some((rollup, Statements { has_pending: sql.has_pending(), fold: sql.fold(), remove: sql.remove() }))
+    let names = names(&rollup);
+    // What changes in a companion changes in the whole.
+    let whole = rollup.companion_of.and_then(|whole| catalog::rollups().into_iter().find(|other| other.id == whole));
+    let view = whole.map_or_else(|| names.view.clone(), |whole| session::qualified_name(whole.view));
+    let name = feed::json(&view);
+    let sql = Sql::new(id, names, &definition);
+    let folding = Rc::new(Folding {
+        name,
+        has_pending: sql.has_pending(),
+        has_news: sql.has_news(),
+        news: sql.news(false, feed::ROWS_MAX),
+        news_since: sql.news(true, feed::ROWS_MAX),
+        fold: sql.fold(None),
+        fold_some: sql.fold(Some(AT_MOST)),
+        remove: sql.remove(),
+        rollup,
+    });
+    FOLDINGS.with_borrow_mut(|(_, foldings)| foldings.insert(id, Rc::clone(&folding)));
+    Some(folding)
 }
 
 /// Runs a statement by a plan kept for the life of the backend.
-fn planned<T>(
+pub fn planned<T>(
     text: &str,
     types: &[pg_sys::PgOid],
     args: &[pgrx::datum::DatumWithOid<'_>],

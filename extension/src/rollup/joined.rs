@@ -60,7 +60,7 @@ struct Join {
 struct Referring {
     sql: String,
     types: Vec<pg_sys::Oid>,
-    /// How its columns are passed, after the first: those of a joined row, then the key.
+    /// How its columns are passed, after the place: those of a joined row, then the key.
     columns: Vec<Passing>,
     select: OnceCell<Select>,
 }
@@ -269,8 +269,8 @@ impl Joined {
             for chain in chains.iter().filter(|chain| !chain.key.iter().any(|(_, null)| *null)) {
                 let key: Vec<pg_sys::Datum> = chain.key.iter().map(|(value, _)| *value).collect();
                 room -= join.referring.select().each_row(&key, room + 1, |row| {
-                    let [(place, _), row @ ..] = row else { return };
-                    places.push((join.from, as_of::place(*place)));
+                    let [(table, _), (place, _), row @ ..] = row else { return };
+                    places.push((table.value(), as_of::place(*place)));
                     let copy = |(passing, (value, null)): (&Passing, &Value)| (passing.copy(*value, *null), *null);
                     let mut copied: Vec<Value> =
                         self.memory.within(|| join.referring.columns.iter().zip(row).map(copy).collect());
@@ -403,6 +403,6 @@ impl Join {
 
 impl Referring {
     fn select(&self) -> &Select {
-        self.select.get_or_init(|| Select::prepare(&self.sql, &self.types, self.columns.len() + 1))
+        self.select.get_or_init(|| Select::prepare(&self.sql, &self.types, self.columns.len() + 2))
     }
 }

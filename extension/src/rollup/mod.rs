@@ -5,15 +5,24 @@ mod build;
 mod capture;
 mod create;
 mod explain;
+mod feed;
 mod fold;
 mod groups;
 mod guard;
 mod joined;
 mod layout;
+mod partitions;
 mod sql;
 mod triggers;
 mod truncate;
 mod underway;
 
 pub use capture::{begin, capture};
-pub use underway::register;
+pub use fold::{AT_MOST as FOLDED_AT_MOST, in_parts as fold_in_parts};
+pub use partitions::refuse_concurrent_detach;
+
+/// Once per process.
+pub fn register() {
+    underway::register();
+    feed::register();
+}

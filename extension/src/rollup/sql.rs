@@ -3,10 +3,14 @@
 //! It is generated under a pinned search path and runs under one; every name in it is qualified or an operator
 //! that the deparser has qualified.
 
+mod values;
+
 use super::layout::{self, Additive};
 use crate::pg::query::{Definition, Edge, Pair, Parts, Shown, column_name, operator_name};
 use crate::pg::session::qualified_name;
-use pgrx::spi::quote_identifier;
+use pgrx::pg_sys;
+use pgrx::spi::{quote_identifier, quote_literal};
+use values::Values;
 
 /// The relations of a rollup, qualified and quoted.
 pub struct Names {
@@ -14,6 +18,8 @@ pub struct Names {
     pub definition: String,
     pub base: String,
     pub delta: String,
+    /// The views of its companions.
+    pub companions: Vec<String>,
 }
 
 pub struct Sql<'a> {
@@ -22,6 +28,8 @@ pub struct Sql<'a> {
     definition: &'a Definition,
     keys: Vec<String>,
     additives: Vec<(String, Additive, String)>,
+    /// The table whose rows are counted, or one of its partitions.
+    counted: pg_sys::Oid,
 }
 
 fn joined<T>(items: &[T], separator: &str, format: impl Fn(&T) -> String) -> String {
@@ -30,11 +38,28 @@ fn joined<T>(items: &[T], separator: &str, format: impl Fn(&T) -> String) -> Str
 
 impl<'a> Sql<'a> {
     pub fn new(id: i32, names: Names, definition: &'a Definition) -> Self {
-        Self { id, names, definition, keys: layout::keys(definition), additives: layout::additives(definition) }
+        Self {
+            id,
+            names,
+            definition,
+            keys: layout::keys(definition),
+            additives: layout::additives(definition),
+            counted: definition.fact(),
+        }
+    }
+
+    /// The same over one partition of the table whose rows are counted.
+    pub fn of_part(self, partition: pg_sys::Oid) -> Self {
+        Self { counted: partition, ..self }
     }
 
     pub fn names(&self) -> &Names {
         &self.names
+    }
+
+    /// Once they are made.
+    pub fn name_companions(&mut self, companions: Vec<String>) {
+        self.names.companions = companions;
     }
 
     fn columns(&self) -> String {
@@ -88,9 +113,10 @@ impl<'a> Sql<'a> {
         format!("{}.{}", quote_identifier(&table.alias), quote_identifier(column_name(table.relation, column)))
     }
 
-    fn table(&self, table: usize) -> String {
-        let table = &self.definition.tables[table];
-        format!("only {} as {}", qualified_name(table.relation), quote_identifier(&table.alias))
+    fn table(&self, number: usize) -> String {
+        let table = &self.definition.tables[number];
+        let relation = if number == 0 { self.counted } else { table.relation };
+        format!("{} as {}", qualified_name(relation), quote_identifier(&table.alias))
     }
 
     /// The conditions that join a table to one before it.
@@ -113,13 +139,15 @@ impl<'a> Sql<'a> {
         format!("{}{filter}", joined(&tables, ", ", |table| self.table(*table)))
     }
 
-    /// The rows that refer to a row of a joined table: where each is, what a joined row has of it, and its own key if it
+    /// The rows that refer to a row of a joined table: where each is (table and place), what a joined row has of it, and its own key if it
     /// has one. $1 …: the key of the joined table's row.
     pub fn referring(&self, table: usize) -> String {
         let Some(edge) = &self.definition.tables[table].edge else { return String::new() };
         let from = &self.definition.tables[edge.from];
         let keys = from.edge.iter().flat_map(|edge| edge.pairs.iter().map(|pair| pair.column));
-        let columns: Vec<String> = std::iter::once(format!("{}.ctid", quote_identifier(&from.alias)))
+        let columns: Vec<String> = ["tableoid", "ctid"]
+            .map(|place| format!("{}.{place}", quote_identifier(&from.alias)))
+            .into_iter()
             .chain(from.columns.iter().copied().chain(keys).map(|column| self.column(edge.from, column)))
             .collect();
         let conditions: Vec<String> = edge
@@ -186,8 +214,17 @@ impl<'a> Sql<'a> {
 
     /// Takes every row of the source away again. $1: generation.
     pub fn negate(&self) -> String {
+        self.append("-")
+    }
+
+    /// Counts every row of the source. $1: generation.
+    pub fn count(&self) -> String {
+        self.append("")
+    }
+
+    fn append(&self, sign: &str) -> String {
         let values: Vec<String> =
-            self.keys.iter().cloned().chain(self.additives.iter().map(|(name, ..)| format!("-{name}"))).collect();
+            self.keys.iter().cloned().chain(self.additives.iter().map(|(name, ..)| format!("{sign}{name}"))).collect();
         format!(
             "insert into {} (gen, {}) select $1, {} from ({}) as a where n <> 0",
             self.names.delta,
@@ -210,9 +247,10 @@ impl<'a> Sql<'a> {
         )
     }
 
-    /// Base and pending deltas, grouped; what has become empty is left out.
-    fn merged(&self) -> String {
+    /// Base and pending deltas, grouped, and what companions say of the groups; empty ones are left to the caller.
+    fn merged(&self, values: &Values) -> String {
         let columns = self.columns();
+        let Values { nulls, branches, passed } = values;
         let Names { base, delta, .. } = &self.names;
         let sums = joined(&self.additives, ", ", |(name, kind, _)| match kind {
             Additive::Bigint => format!("coalesce(pg_catalog.sum({name}), 0)::pg_catalog.int8 as {name}"),
@@ -220,10 +258,10 @@ impl<'a> Sql<'a> {
         });
         let keys = joined(&self.keys, "", |key| format!("{key}, "));
         format!(
-            "select {keys}{sums} from (
-               select {columns} from {base}
+            "select {keys}{sums}{passed} from (
+               select {columns}{nulls} from {base}
                union all
-               select {columns} from {delta} where {}
+               select {columns}{nulls} from {delta} where {}{branches}
              ) as p{}",
             self.pending(),
             self.group_by_keys()
@@ -232,7 +270,8 @@ impl<'a> Sql<'a> {
 
     /// Whether anything is left: every group is gone when the table is empty.
     pub fn is_not_empty(&self) -> String {
-        format!("select exists (select from ({}) as m where not ({}))", self.merged(), self.all_zero(""))
+        let merged = self.merged(&Values::default());
+        format!("select exists (select from ({merged}) as m where not ({}))", self.all_zero(""))
     }
 
     pub fn create_view(&self) -> String {
@@ -241,21 +280,22 @@ impl<'a> Sql<'a> {
 
     /// What the view is: base and pending deltas where the rollup is live in the reader's snapshot, else the query.
     pub fn read(&self) -> String {
-        let outputs = joined(&self.definition.outputs, ", ", |output| {
-            format!("{} as {}", self.shown(output.shown), quote_identifier(&output.name))
+        let outputs: Vec<_> = self.definition.outputs.iter().enumerate().collect();
+        let outputs = joined(&outputs, ", ", |(number, output)| {
+            format!("{} as {}", self.shown(*number, output.shown), quote_identifier(&output.name))
         });
         // Without GROUP BY there is one row, whatever the table holds.
         let present = if self.keys.is_empty() { "" } else { " and m.n > 0" };
         format!(
             "select {outputs} from ({}) as m where {live}{present}
              union all select d.* from {} as d where {live} is not true",
-            self.merged(),
+            self.merged(&self.values()),
             self.names.definition,
             live = self.state("live")
         )
     }
 
-    fn shown(&self, shown: Shown) -> String {
+    fn shown(&self, number: usize, shown: Shown) -> String {
         let present = |i: usize| format!("m.{}", layout::present(self.definition, i));
         let sum = |i: usize| {
             let (c, s) = (present(i), format!("m.s{}", i + 1));
@@ -272,16 +312,65 @@ impl<'a> Sql<'a> {
             Shown::Average(i) => {
                 format!("({})::pg_catalog.\"numeric\" / nullif({}, 0)::pg_catalog.\"numeric\"", sum(i), present(i))
             }
+            Shown::Variance { sum: of, squares, sample, root } => {
+                let variance = format!("pulso.variance_of({}, {}, {}, {sample})", present(of), sum(of), sum(squares));
+                if root { format!("pulso.stddev_of({variance})") } else { variance }
+            }
+            Shown::Every(all, trues) => {
+                format!("case when {0} <> 0 then {1} = {0} end", present(all), present(trues))
+            }
+            Shown::Any(all, trues) => format!("case when {} <> 0 then {} <> 0 end", present(all), present(trues)),
+            Shown::Distinct(_) | Shown::Least(_) | Shown::Greatest(_) | Shown::Percentile(..) => format!("m.v{number}"),
         }
+    }
+
+    /// The groups that deltas of closed generations change, by generation, as JSON of the view's columns where those
+    /// can be told. $1: the last generation to look at; `memory` adds $2: all up to here are known, but for those in $3.
+    pub fn news(&self, memory: bool, rows_max: i64) -> String {
+        let keys = self.keys.join(", ");
+        let after = if self.keys.is_empty() { "" } else { ", " };
+        let since = if memory { "(gen > $2 or gen = any ($3))".to_owned() } else { self.pending() };
+        format!(
+            "select gen, pg_catalog.count(*), {}::pg_catalog.text
+               from (select gen{after}{keys} from {} where {since} and gen <= $1 limit {rows_max}) as d
+              group by gen{after}{keys}",
+            self.key_json(),
+            self.names.delta
+        )
+    }
+
+    /// Whether [`Self::news`] would find anything, of later generations too.
+    pub fn has_news(&self) -> String {
+        format!("select exists (select from {} where gen > $1 or gen = any ($2))", self.names.delta)
+    }
+
+    /// A group as JSON: its columns by their names in the view. NULL where a type is not one of Postgres's own: what
+    /// its conversion does is not known.
+    fn key_json(&self) -> String {
+        if self.definition.keys.iter().any(|key| key.type_oid.to_u32() >= pgrx::pg_sys::FirstNormalObjectId) {
+            return "null".to_owned();
+        }
+        let columns: Vec<String> = self
+            .definition
+            .outputs
+            .iter()
+            .filter_map(|output| match output.shown {
+                Shown::Key(i) if !output.name.starts_with(values::OWN_PREFIX) => {
+                    Some(format!("{}, {}", quote_literal(&output.name), self.keys[i]))
+                }
+                _ => None,
+            })
+            .collect();
+        format!("pg_catalog.jsonb_build_object({})", columns.join(", "))
     }
 
     pub fn has_pending(&self) -> String {
         format!("select exists (select from {} where {})", self.names.delta, self.pending())
     }
 
-    /// Moves the deltas of closed generations into the base. $1: first generation not to be folded; $2: generations
-    /// before it that are still open. Gives the number of deltas, and the groups that have become empty.
-    pub fn fold(&self) -> String {
+    /// Moves the deltas of closed generations into the base: all, or so many. $1: first generation not to be folded; $2:
+    /// generations before it that are still open. Gives the number of deltas, and the groups that have become empty.
+    pub fn fold(&self, at_most: Option<i64>) -> String {
         let Names { base, delta, .. } = &self.names;
         let columns = self.columns();
         let keys = joined(&self.keys, "", |key| format!("{key}, "));
@@ -290,10 +379,14 @@ impl<'a> Sql<'a> {
         });
         let added = joined(&self.additives, ", ", |(name, ..)| format!("{name} = b.{name} + excluded.{name}"));
         let order = if self.keys.is_empty() { String::new() } else { format!(" order by {}", self.keys.join(", ")) };
+        let closed = format!("gen < $1 and gen <> all ($2) and {}", self.pending());
+        let due = match at_most {
+            None => closed,
+            Some(most) => format!("ctid = any (array(select ctid from {delta} where {closed} limit {most}))"),
+        };
         format!(
             "with moved as (
-               delete from {delta}
-                where gen < $1 and gen <> all ($2) and {}
+               delete from {delta} where {due}
                returning {columns}
              ), net as (
                select {keys}{sums} from moved{}
@@ -305,7 +398,6 @@ impl<'a> Sql<'a> {
              )
              select (select pg_catalog.count(*) from moved),
                     (select pg_catalog.array_agg(place) from folded where empty)",
-            self.pending(),
             self.group_by_keys(),
             self.all_zero(""),
             self.key_list(),

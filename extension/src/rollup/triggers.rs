@@ -1,7 +1,9 @@
 //! The triggers of tables that rollups read.
 
+use super::partitions;
 use crate::pg::catalog::Rollup;
 use crate::pg::session::{self, arg};
+use crate::pg::tree;
 use pgrx::pg_sys;
 
 /// What a trigger is for.
@@ -9,7 +11,8 @@ use pgrx::pg_sys;
 enum Purpose {
     /// Counts what a statement changed.
     Capture,
-    /// Negates what a TRUNCATE takes away; of the table whose rows are counted.
+    /// Negates what a TRUNCATE takes away; of the table whose rows are counted. Where that is partitioned, of each
+    /// partition: a TRUNCATE of the whole fires those.
     Truncate,
     /// Notes that a statement begins, where tables are joined.
     Begin,
@@ -26,25 +29,35 @@ const TRIGGERS: [(&str, Purpose, &str, &str); 7] = [
     ("pulso_begin_delete", Purpose::Begin, "before delete", ""),
 ];
 
+/// Whether changes of a table are captured row by row: it is slower, and the only way for some tables.
+pub fn is_by_row(table: pg_sys::Oid) -> bool {
+    session::one::<String>("select pulso.capture_mode($1)", &[arg(table)]).as_deref() == Some("row")
+}
+
 /// Makes those that are missing, for a rollup of `source` with `joined`.
 pub fn create(source: pg_sys::Oid, joined: &[pg_sys::Oid]) {
-    for table in std::iter::once(&source).chain(joined) {
-        let name = session::qualified_name(*table);
+    let by_row = is_by_row(source);
+    let counted = std::iter::once(source).chain(partitions::of(source)).map(|table| (table, true));
+    for (table, is_counted) in counted.chain(joined.iter().map(|table| (*table, false))) {
+        let name = session::qualified_name(table);
         for (trigger, purpose, when, rows) in TRIGGERS {
             let (wanted, function) = match purpose {
-                Purpose::Capture => (true, "capture"),
-                Purpose::Truncate => (*table == source, "capture"),
+                // Postgres makes those of the partitions, and TimescaleDB those of the chunks.
+                Purpose::Capture => (!by_row || !tree::is_partition(table), "capture"),
+                Purpose::Truncate => (is_counted && !tree::is_partitioned(table), "capture"),
                 Purpose::Begin => (!joined.is_empty(), "begin"),
             };
             let exists: Option<bool> = session::one(
                 "select exists (select from pg_catalog.pg_trigger t where t.tgrelid = $1 and t.tgname = $2)",
-                &[arg(*table), arg(trigger.to_owned())],
+                &[arg(table), arg(trigger.to_owned())],
             );
+            let how = match purpose {
+                Purpose::Capture if by_row => "for each row".to_owned(),
+                _ => format!("{rows} for each statement"),
+            };
             if wanted && exists != Some(true) {
                 session::run(
-                    &format!(
-                        "create trigger {trigger} {when} on {name} {rows} for each statement execute function pulso.{function}()"
-                    ),
+                    &format!("create trigger {trigger} {when} on {name} {how} execute function pulso.{function}()"),
                     &[],
                 );
             }
@@ -52,13 +65,18 @@ pub fn create(source: pg_sys::Oid, joined: &[pg_sys::Oid]) {
     }
 }
 
-/// Drops those of a table that none of the rollups that remain needs.
+/// Drops those of a table, and of its partitions, that none of the rollups that remain needs.
 pub fn sweep(table: pg_sys::Oid, rollups: &[Rollup]) {
+    std::iter::once(table).chain(partitions::of(table)).for_each(|part| sweep_table(part, table, rollups));
+}
+
+/// Drops those of a table, part of `whole`, that none of the rollups that remain needs.
+pub fn sweep_table(table: pg_sys::Oid, whole: pg_sys::Oid, rollups: &[Rollup]) {
     let name = session::qualified_name(table);
     for (trigger, purpose, ..) in TRIGGERS {
-        let needed = rollups.iter().filter(|rollup| rollup.reads(table)).any(|rollup| match purpose {
+        let needed = rollups.iter().filter(|rollup| rollup.reads(whole)).any(|rollup| match purpose {
             Purpose::Capture => true,
-            Purpose::Truncate => rollup.source == table,
+            Purpose::Truncate => rollup.source == whole,
             Purpose::Begin => !rollup.joined.is_empty(),
         });
         if !needed {

@@ -33,7 +33,7 @@ thread_local! {
 }
 
 pub fn register() {
-    xact::at_end(|| TABLES.with_borrow_mut(HashMap::clear));
+    xact::at_end(|_| TABLES.with_borrow_mut(HashMap::clear));
     as_of::at_subabort(|aborted| {
         TABLES.with_borrow_mut(|tables| {
             for table in tables.values_mut() {

@@ -4,6 +4,7 @@ begin
   if to_regclass('pulso.plain_rollup') is not null then
     drop function pulso.fold(text), pulso.plain_refresh(), pulso.plain_as_of(), pulso.drop_rollup(text),
       pulso.create_rollup(text, text, boolean), pulso.jsonb_numeric(jsonb, text);
+    drop view pulso.rollups;
     drop table pulso.plain_rollup;
   end if;
   if exists (

@@ -1,12 +1,14 @@
 //! `GET /v1/stores/{id}/dashboard`
 
 use crate::read::{self, Dashboard};
+use crate::serve::cache::{Answer, Rests, json, wants_fresh};
 use crate::serve::openapi::{Problems, UnknownStore};
 use crate::serve::params::{Params, StoreId, day};
 use crate::serve::problem::Problem;
 use crate::serve::state::AppState;
-use axum::Json;
 use axum::extract::State;
+use axum::http::HeaderMap;
+use jiff::ToSpan;
 
 /// A shop's business day
 ///
@@ -25,10 +27,27 @@ use axum::extract::State;
 pub async fn show(
     State(state): State<AppState>,
     StoreId(id): StoreId,
+    headers: HeaderMap,
     mut params: Params,
-) -> Result<Json<Dashboard>, Problem> {
+) -> Result<Answer, Problem> {
     let date = params.take("date", day);
     params.finish()?;
-    let client = state.client().await?;
-    Ok(Json(read::dashboard(&client, id, date).await?))
+    if !state.answers.is_on() {
+        // One statement instead of two.
+        let client = state.client().await?;
+        return state.answers.past(&read::dashboard(&client, id, date).await?);
+    }
+    let fresh = wants_fresh(&headers);
+    let store = state.store(id, fresh).await?;
+    let today = store.business_date;
+    let date = date.unwrap_or(today);
+    let rests = Rests { store: id, from: date.saturating_sub(7.days()), to: date };
+    let key = format!("dashboard {id} {date} {} {}", date == today, store.name);
+    let load = || async {
+        let client = state.client().await?;
+        let mut day = read::dashboard(&client, id, Some(date)).await?;
+        day.in_progress = date == today;
+        json(&day)
+    };
+    state.answers.get(key, rests, fresh, load).await
 }

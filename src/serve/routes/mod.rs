@@ -1,9 +1,23 @@
 //! The routes, one file a feature.
 
+mod abc;
+mod affinity;
+mod batch;
+mod breakdown;
+mod cashiers;
+mod categories;
+mod chain;
+mod customers;
 mod dashboard;
+mod freshness;
 mod health;
+mod heatmap;
+mod inventory;
 mod landing;
+mod live;
+mod payments;
 mod products;
+mod rfm;
 mod sales;
 mod stores;
 
@@ -18,6 +32,20 @@ pub fn figures() -> OpenApiRouter<AppState> {
         .routes(routes!(dashboard::show))
         .routes(routes!(sales::series))
         .routes(routes!(products::top))
+        .routes(routes!(abc::show))
+        .routes(routes!(affinity::show))
+        .routes(routes!(rfm::show))
+        .routes(routes!(breakdown::show))
+        .routes(routes!(categories::show))
+        .routes(routes!(payments::show))
+        .routes(routes!(heatmap::show))
+        .routes(routes!(customers::show))
+        .routes(routes!(cashiers::show))
+        .routes(routes!(inventory::show))
+        .routes(routes!(chain::show))
+        .routes(routes!(live::stream))
+        .routes(routes!(freshness::show))
+        .routes(routes!(batch::batch))
 }
 
 /// What operators and browsers ask: always answered, however busy the figures are.

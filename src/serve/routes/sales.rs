@@ -1,12 +1,13 @@
 //! `GET /v1/stores/{id}/sales`
 
 use crate::read::{self, Grain, SalesSeries};
+use crate::serve::cache::{Answer, Rests, json, wants_fresh};
 use crate::serve::openapi::{Problems, UnknownStore};
 use crate::serve::params::{Params, StoreId, day, default_from, one_of, range};
 use crate::serve::problem::Problem;
 use crate::serve::state::AppState;
-use axum::Json;
 use axum::extract::State;
+use axum::http::HeaderMap;
 
 /// A shop's sales over time
 ///
@@ -28,15 +29,22 @@ use axum::extract::State;
 pub async fn series(
     State(state): State<AppState>,
     StoreId(id): StoreId,
+    headers: HeaderMap,
     mut params: Params,
-) -> Result<Json<SalesSeries>, Problem> {
+) -> Result<Answer, Problem> {
     let grain = params.take("grain", one_of("hour, day, week, month"));
     let from = params.take("from", day);
     let to = params.take("to", day);
     params.finish()?;
     let grain = grain.unwrap_or(Grain::Day);
-    let client = state.client().await?;
-    let store = read::store(&client, id).await?;
+    let fresh = wants_fresh(&headers);
+    let store = state.store(id, fresh).await?;
     let range = range(from, to, store.business_date, grain.max_days(), |to| default_from(grain, to))?;
-    Ok(Json(read::sales(&client, &store, grain, range).await?))
+    let rests = Rests { store: id, from: range.from, to: range.to };
+    let key = format!("sales {id} {} {} {} {}", range.from, range.to, grain.as_str(), store.name);
+    let load = || async {
+        let client = state.client().await?;
+        json(&read::sales(&client, &store, grain, range).await?)
+    };
+    state.answers.get(key, rests, fresh, load).await
 }

@@ -1,6 +1,7 @@
 //! `GET /v1/stores`
 
 use crate::read::{self, StorePage};
+use crate::serve::access::Principal;
 use crate::serve::openapi::Problems;
 use crate::serve::params::{Params, up_to, uuid};
 use crate::serve::problem::Problem;
@@ -13,7 +14,7 @@ const DEFAULT: u16 = 100;
 
 /// Shops by name
 ///
-/// One page; while `next` is not null, send it as `after` to get the page that follows.
+/// Those that the caller may see. One page; while `next` is not null, send it as `after` to get the page that follows.
 #[utoipa::path(
     get,
     path = "/v1/stores",
@@ -25,10 +26,14 @@ const DEFAULT: u16 = 100;
     ),
     responses((status = 200, body = StorePage, description = "Shops"), Problems),
 )]
-pub async fn list(State(state): State<AppState>, mut params: Params) -> Result<Json<StorePage>, Problem> {
+pub async fn list(
+    State(state): State<AppState>,
+    principal: Principal,
+    mut params: Params,
+) -> Result<Json<StorePage>, Problem> {
     let after = params.take("after", uuid);
     let limit = params.take("limit", up_to(MAX)).unwrap_or(DEFAULT);
     params.finish()?;
     let client = state.client().await?;
-    Ok(Json(read::stores(&client, after, limit).await?))
+    Ok(Json(read::stores(&client, &principal.stores.as_list(), after, limit).await?))
 }

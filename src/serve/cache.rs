@@ -1,0 +1,394 @@
+//! Answers kept in memory, for as long as the change feed says that nothing they rest on has changed.
+//!
+//! Nothing is removed when a change comes: the change is noted in a ledger, and an answer is good only while no change of
+//! its shop and days was noted since its read *began*. So whatever order a read, a commit and its announcement come in, an
+//! answer that may lack the commit is never given once the commit was announced. Without a feed nothing is kept or given.
+
+use super::metrics::Metrics;
+use super::problem::Problem;
+use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::response::{IntoResponse, Response};
+use bytes::Bytes;
+use jiff::ToSpan;
+use jiff::civil::Date;
+use moka::sync::Cache;
+use serde::Serialize;
+use std::collections::{BTreeMap, HashMap};
+use std::future::Future;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
+use tokio::sync::Mutex;
+use uuid::Uuid;
+
+const MAX_BYTES: u64 = 64 * 1024 * 1024;
+/// However quiet the feed: no answer is older.
+const MAX_AGE: Duration = Duration::from_secs(60);
+/// Days remembered of one shop; beyond it any change of the shop counts for all its days.
+const MAX_DAYS: usize = 200;
+const STRIPES: usize = 64;
+
+/// What an answer rests on: the rollups of one shop from a day to a day.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Rests {
+    pub store: Uuid,
+    pub from: Date,
+    pub to: Date,
+}
+
+#[derive(Default)]
+struct Marks {
+    all: u64,
+    days: BTreeMap<Date, u64>,
+}
+
+/// When what has changed, by a count of changes.
+#[derive(Default)]
+struct Ledger {
+    on: bool,
+    count: u64,
+    /// Everything before it is void.
+    floor: u64,
+    stores: HashMap<Uuid, Marks>,
+}
+
+impl Ledger {
+    fn holds(&self, began: u64, rests: &Rests) -> bool {
+        if !self.on || began < self.floor {
+            return false;
+        }
+        let Some(marks) = self.stores.get(&rests.store) else { return true };
+        began >= marks.all && marks.days.range(rests.from..=rests.to).all(|(_, changed)| began >= *changed)
+    }
+}
+
+#[derive(Clone)]
+struct Entry {
+    began: u64,
+    body: Bytes,
+}
+
+/// Where an answer came from, as `x-pulso-cache` tells it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Source {
+    Hit,
+    Miss,
+    Bypass,
+}
+
+/// An answer as JSON text.
+pub struct Answer {
+    pub body: Bytes,
+    pub source: Source,
+}
+
+impl IntoResponse for Answer {
+    fn into_response(self) -> Response {
+        let source = match self.source {
+            Source::Hit => "hit",
+            Source::Miss => "miss",
+            Source::Bypass => "bypass",
+        };
+        let headers = [
+            (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
+            (HeaderName::from_static("x-pulso-cache"), HeaderValue::from_static(source)),
+        ];
+        (headers, self.body).into_response()
+    }
+}
+
+/// As the body of an answer.
+pub fn json(value: &impl Serialize) -> Result<Vec<u8>, Problem> {
+    serde_json::to_vec(value).map_err(|error| Problem::internal(error.to_string()))
+}
+
+/// Whether the caller will have no answer out of a cache.
+pub fn wants_fresh(headers: &HeaderMap) -> bool {
+    let value = headers.get(header::CACHE_CONTROL).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    value
+        .split(',')
+        .any(|one| matches!(one.trim().to_ascii_lowercase().as_str(), "no-cache" | "no-store" | "max-age=0"))
+}
+
+pub struct Answers {
+    ledger: RwLock<Ledger>,
+    kept: Cache<String, Entry>,
+    /// One read at a time of what is asked for by many at once.
+    flights: Vec<Mutex<()>>,
+    metrics: Arc<Metrics>,
+}
+
+impl Answers {
+    pub fn new(metrics: Arc<Metrics>) -> Self {
+        let weight =
+            |key: &String, entry: &Entry| u32::try_from(key.len() + entry.body.len() + 128).unwrap_or(u32::MAX);
+        Self {
+            ledger: RwLock::new(Ledger::default()),
+            kept: Cache::builder().max_capacity(MAX_BYTES).weigher(weight).time_to_live(MAX_AGE).build(),
+            flights: (0..STRIPES).map(|_| Mutex::new(())).collect(),
+            metrics,
+        }
+    }
+
+    fn read<T>(&self, look: impl FnOnce(&Ledger) -> T) -> T {
+        look(&self.ledger.read().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    fn write<T>(&self, change: impl FnOnce(&mut Ledger) -> T) -> T {
+        change(&mut self.ledger.write().unwrap_or_else(PoisonError::into_inner))
+    }
+
+    /// Whether anything may be kept now.
+    pub fn is_on(&self) -> bool {
+        self.read(|ledger| ledger.on)
+    }
+
+    /// The feed has begun: what is read from now on may be kept.
+    pub fn feed_began(&self) {
+        self.write(|ledger| {
+            ledger.count += 1;
+            ledger.floor = ledger.count;
+            ledger.stores.clear();
+            ledger.on = true;
+        });
+        self.metrics.cache.feed_connected.set(1);
+    }
+
+    /// The feed is gone: nothing is kept or given.
+    pub fn feed_ended(&self) {
+        let was_on = self.write(|ledger| std::mem::replace(&mut ledger.on, false));
+        if was_on {
+            self.metrics.cache.invalidated("feed_lost");
+        }
+        self.kept.invalidate_all();
+        self.metrics.cache.feed_connected.set(0);
+    }
+
+    /// Anything may have changed.
+    pub fn void_all(&self, cause: &'static str) {
+        self.write(|ledger| {
+            ledger.count += 1;
+            ledger.floor = ledger.count;
+            ledger.stores.clear();
+        });
+        self.kept.invalidate_all();
+        self.metrics.cache.invalidated(cause);
+    }
+
+    /// Something of a shop has changed: on these days, or on any.
+    pub fn void(&self, store: Uuid, days: Option<&[Date]>) {
+        self.write(|ledger| {
+            ledger.count += 1;
+            let count = ledger.count;
+            let marks = ledger.stores.entry(store).or_default();
+            match days {
+                Some(days) if marks.days.len() + days.len() <= MAX_DAYS => {
+                    marks.days.extend(days.iter().map(|day| (*day, count)));
+                }
+                _ => {
+                    marks.all = count;
+                    marks.days.clear();
+                }
+            }
+        });
+        self.metrics.cache.invalidated("change");
+    }
+
+    /// The answer kept under `key` if it is still good, else that of `load`, which is kept. `fresh` never takes a kept one.
+    pub async fn get<E, F>(&self, key: String, rests: Rests, fresh: bool, load: impl FnOnce() -> F) -> Result<Answer, E>
+    where
+        F: Future<Output = Result<Vec<u8>, E>>,
+    {
+        if fresh || !self.is_on() {
+            self.metrics.cache.bypassed.inc();
+            let body = self.load(key, &rests, load).await?;
+            return Ok(Answer { body, source: Source::Bypass });
+        }
+        if let Some(body) = self.good(&key, &rests) {
+            self.metrics.cache.hits.inc();
+            return Ok(Answer { body, source: Source::Hit });
+        }
+        let mut hasher = DefaultHasher::new();
+        key.hash(&mut hasher);
+        let stripe = usize::try_from(hasher.finish() % STRIPES as u64).unwrap_or(0);
+        let _flight = self.flights[stripe].lock().await;
+        // Another may have read it while this one waited; a change since then makes it void for both.
+        if let Some(body) = self.good(&key, &rests) {
+            self.metrics.cache.hits.inc();
+            return Ok(Answer { body, source: Source::Hit });
+        }
+        self.metrics.cache.misses.inc();
+        let body = self.load(key, &rests, load).await?;
+        Ok(Answer { body, source: Source::Miss })
+    }
+
+    /// An answer that is neither taken from here nor kept.
+    pub fn past(&self, value: &impl Serialize) -> Result<Answer, Problem> {
+        self.metrics.cache.bypassed.inc();
+        Ok(Answer { body: json(value)?.into(), source: Source::Bypass })
+    }
+
+    fn good(&self, key: &str, rests: &Rests) -> Option<Bytes> {
+        let entry = self.kept.get(key)?;
+        self.read(|ledger| ledger.holds(entry.began, rests)).then_some(entry.body)
+    }
+
+    async fn load<E, F>(&self, key: String, rests: &Rests, load: impl FnOnce() -> F) -> Result<Bytes, E>
+    where
+        F: Future<Output = Result<Vec<u8>, E>>,
+    {
+        // Before the read: what changes from here on may be missing in it.
+        let began = self.read(|ledger| ledger.on.then_some(ledger.count));
+        let body = Bytes::from(load().await?);
+        if let Some(began) = began
+            && self.read(|ledger| ledger.holds(began, rests))
+        {
+            self.kept.insert(key, Entry { began, body: body.clone() });
+        }
+        self.metrics.cache.entries.set(i64::try_from(self.kept.entry_count()).unwrap_or(i64::MAX));
+        Ok(body)
+    }
+}
+
+/// Days that a group may belong to, by its columns; `None`: any.
+pub fn days_of(group: &serde_json::Map<String, serde_json::Value>) -> Option<Vec<Date>> {
+    let text = |column: &str| group.get(column).and_then(serde_json::Value::as_str);
+    if let Some(day) = text("sale_date").and_then(|text| text.parse().ok()) {
+        return Some(vec![day]);
+    }
+    // An hour of the clock belongs to its date's business day or to the one before.
+    let day: Date = text("hour")?.get(..10)?.parse().ok()?;
+    Some(vec![day.saturating_sub(1.day()), day])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::civil::date;
+    use std::convert::Infallible;
+    use std::sync::atomic::{AtomicU32, Ordering};
+
+    const STORE: Uuid = Uuid::from_u128(1);
+    const OTHER: Uuid = Uuid::from_u128(2);
+
+    fn rests() -> Rests {
+        Rests { store: STORE, from: date(2026, 7, 1), to: date(2026, 7, 30) }
+    }
+
+    fn answers() -> Answers {
+        let answers = Answers::new(Arc::default());
+        answers.feed_began();
+        answers
+    }
+
+    async fn get(answers: &Answers, text: &str, fresh: bool) -> (String, Source) {
+        let load = || async { Ok::<_, Infallible>(text.as_bytes().to_vec()) };
+        let answer = answers.get("k".to_owned(), rests(), fresh, load).await.expect("an answer");
+        (String::from_utf8(answer.body.to_vec()).expect("text"), answer.source)
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_kept_only_if_nothing_changed_since_its_read_began() {
+        let answers = answers();
+        // The read takes its snapshot; the sale commits and is announced; only then is the answer stored.
+        let load = || async {
+            answers.void(STORE, Some(&[date(2026, 7, 15)]));
+            Ok::<_, Infallible>(b"old".to_vec())
+        };
+        answers.get("k".to_owned(), rests(), false, load).await.expect("an answer");
+        assert_eq!(get(&answers, "new", false).await, ("new".into(), Source::Miss));
+        assert_eq!(get(&answers, "newer", false).await, ("new".into(), Source::Hit));
+    }
+
+    #[tokio::test]
+    async fn changes_elsewhere_leave_it_and_its_own_void_it() {
+        let answers = answers();
+        get(&answers, "1", false).await;
+        answers.void(OTHER, None);
+        answers.void(STORE, Some(&[date(2026, 6, 30), date(2026, 7, 31)]));
+        assert_eq!(get(&answers, "2", false).await, ("1".into(), Source::Hit));
+        for (number, days) in [Some(vec![date(2026, 7, 30)]), Some(vec![date(2026, 7, 1)]), None].iter().enumerate() {
+            answers.void(STORE, days.as_deref());
+            let text = format!("new {number}");
+            assert_eq!(get(&answers, &text, false).await, (text, Source::Miss));
+        }
+        answers.void_all("gap");
+        assert_eq!(get(&answers, "last", false).await, ("last".into(), Source::Miss));
+    }
+
+    #[tokio::test]
+    async fn without_a_feed_nothing_is_kept_or_given() {
+        let answers = answers();
+        get(&answers, "1", false).await;
+        answers.feed_ended();
+        assert_eq!(get(&answers, "2", false).await, ("2".into(), Source::Bypass));
+        answers.feed_began();
+        assert_eq!(
+            get(&answers, "3", false).await,
+            ("3".into(), Source::Miss),
+            "neither from before the gap nor from within"
+        );
+        // A read that began without a feed is not kept, although there is one at its end.
+        answers.feed_ended();
+        let load = || async {
+            answers.feed_began();
+            Ok::<_, Infallible>(b"within".to_vec())
+        };
+        answers.get("k".to_owned(), rests(), false, load).await.expect("an answer");
+        assert_eq!(get(&answers, "4", false).await, ("4".into(), Source::Miss));
+        // A read that began before a gap and ended after it is not kept either.
+        let load = || async {
+            answers.feed_ended();
+            answers.feed_began();
+            Ok::<_, Infallible>(b"across".to_vec())
+        };
+        answers.void(STORE, None);
+        answers.get("k".to_owned(), rests(), false, load).await.expect("an answer");
+        assert_eq!(get(&answers, "5", false).await, ("5".into(), Source::Miss));
+    }
+
+    #[tokio::test]
+    async fn no_cache_reads_through_and_renews() {
+        let answers = answers();
+        get(&answers, "1", false).await;
+        assert_eq!(get(&answers, "2", true).await, ("2".into(), Source::Bypass));
+        assert_eq!(get(&answers, "3", false).await, ("2".into(), Source::Hit));
+    }
+
+    #[tokio::test]
+    async fn many_at_once_read_once() {
+        let (answers, reads) = (answers(), AtomicU32::new(0));
+        let one = || {
+            let load = || async {
+                reads.fetch_add(1, Ordering::Relaxed);
+                tokio::time::sleep(Duration::from_millis(20)).await;
+                Ok::<_, Infallible>(b"x".to_vec())
+            };
+            answers.get("k".to_owned(), rests(), false, load)
+        };
+        futures_util::future::join_all((0..50).map(|_| one())).await;
+        assert_eq!(reads.load(Ordering::Relaxed), 1);
+    }
+
+    #[tokio::test]
+    async fn more_days_than_are_remembered_count_as_all() {
+        let answers = answers();
+        get(&answers, "1", false).await;
+        let days: Vec<Date> =
+            (0..=MAX_DAYS).map(|n| date(1990, 1, 1).saturating_add(i64::try_from(n).expect("small").days())).collect();
+        answers.void(STORE, Some(&days));
+        assert_eq!(get(&answers, "2", false).await, ("2".into(), Source::Miss));
+    }
+
+    #[test]
+    fn days_are_read_from_the_columns_of_a_group() {
+        let of = |json: serde_json::Value| days_of(json.as_object().expect("an object"));
+        assert_eq!(of(serde_json::json!({"sale_date": "2026-07-30", "method": null})), Some(vec![date(2026, 7, 30)]));
+        assert_eq!(
+            of(serde_json::json!({"hour": "2026-07-30T02:00:00"})),
+            Some(vec![date(2026, 7, 29), date(2026, 7, 30)])
+        );
+        assert_eq!(of(serde_json::json!({"hour": 14})), None);
+        assert_eq!(of(serde_json::json!({"month": "2026-07"})), None);
+    }
+}

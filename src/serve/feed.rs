@@ -1,0 +1,240 @@
+//! The change feed: one notification a tick on channel `pulso_changes`, sent by the extension's worker, says which groups of
+//! which rollups have changed. It voids answers in the cache and moves the live streams.
+//!
+//! The feed counts as connected from its first notification on, for as long as the connection answers and the worker that
+//! sends it runs: an extension that sends none leaves the cache off.
+
+use super::cache::{Answers, days_of};
+use super::live::Live;
+use crate::db;
+use crate::error::{Error, Result};
+use jiff::civil::Date;
+use serde::Deserialize;
+use std::collections::{BTreeMap, BTreeSet};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use tokio_postgres::{AsyncMessage, Client, NoTls};
+use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
+
+pub const CHANNEL: &str = "pulso_changes";
+/// How often it is asked whether the connection and the sender live.
+const PING: Duration = Duration::from_secs(1);
+const PATIENCE: Duration = Duration::from_secs(3);
+const MAX_RETRY: Duration = Duration::from_secs(15);
+/// Notifications waiting to be looked at; more than that and the connection is begun anew.
+const MAX_WAITING: usize = 4096;
+
+#[derive(Debug, Deserialize)]
+struct Payload {
+    seq: u64,
+    /// `None`: anything anywhere.
+    changes: Option<Vec<RollupChange>>,
+}
+
+#[derive(Debug, Deserialize)]
+struct RollupChange {
+    rollup: String,
+    /// `None`: any group.
+    keys: Option<Vec<serde_json::Map<String, serde_json::Value>>>,
+}
+
+/// Where the feed comes from.
+#[derive(Clone)]
+pub struct Source {
+    pub url: String,
+    pub channel: String,
+}
+
+/// What changed in a rollup: of one shop, or of any.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Change {
+    pub rollup: String,
+    pub store: Option<Uuid>,
+    /// Business dates; `None`: any.
+    pub days: Option<BTreeSet<Date>>,
+}
+
+/// Follows the feed until `stop`, on a connection of its own.
+pub async fn follow(source: Source, answers: Arc<Answers>, live: Arc<Live>, stop: CancellationToken) {
+    let work = async {
+        let mut retry = Duration::from_secs(1);
+        let mut said = String::new();
+        loop {
+            let began = tokio::time::Instant::now();
+            let error = match session(&source, &answers, &live).await {
+                Ok(()) => Error::unavailable("the connection ended"),
+                Err(error) => error,
+            };
+            answers.feed_ended();
+            live.reset();
+            let text = error.to_string();
+            if said != text {
+                tracing::warn!(%error, "the change feed is lost; nothing is cached until it is back");
+                said = text;
+            }
+            retry = if began.elapsed() > MAX_RETRY { Duration::from_secs(1) } else { (retry * 2).min(MAX_RETRY) };
+            tokio::time::sleep(retry).await;
+        }
+    };
+    stop.run_until_cancelled(work).await.unwrap_or(());
+    answers.feed_ended();
+}
+
+async fn session(source: &Source, answers: &Answers, live: &Live) -> Result<()> {
+    let mut config = db::config(&source.url)?;
+    config.application_name("pulso feed");
+    let connect = config.connect(NoTls);
+    let (client, mut connection) = tokio::time::timeout(PATIENCE, connect)
+        .await
+        .map_err(|_| Error::unavailable("the server does not answer"))??;
+    let (send, mut notes) = mpsc::channel::<String>(MAX_WAITING);
+    let channel = source.channel.clone();
+    let driver = tokio::spawn(async move {
+        while let Some(Ok(message)) = std::future::poll_fn(|context| connection.poll_message(context)).await {
+            if let AsyncMessage::Notification(note) = message
+                && note.channel() == channel
+                && send.try_send(note.payload().to_owned()).is_err()
+            {
+                return;
+            }
+        }
+    });
+    let outcome = listen(&client, &source.channel, &mut notes, answers, live).await;
+    driver.abort();
+    outcome
+}
+
+async fn listen(
+    client: &Client,
+    channel: &str,
+    notes: &mut mpsc::Receiver<String>,
+    answers: &Answers,
+    live: &Live,
+) -> Result<()> {
+    client.batch_execute(&format!("listen \"{}\"", channel.replace('"', "\"\""))).await?;
+    let mut last = None;
+    let (tell, mut told) = mpsc::channel(1);
+    let mut watch = std::pin::pin!(watch(client, tell));
+    loop {
+        tokio::select! {
+            // Notifications first: each is older than what is asked beside them.
+            biased;
+            note = notes.recv() => match note {
+                None => return Ok(()),
+                Some(text) => last = Some(take(&text, last, answers, live)),
+            },
+            Some(runs) = told.recv() => if !runs && answers.is_on() {
+                tracing::warn!("the worker that sends the change feed is gone; nothing is cached until it is back");
+                answers.feed_ended();
+                live.reset();
+                last = None;
+            },
+            outcome = &mut watch => return outcome,
+        }
+    }
+}
+
+/// Asks again and again whether the connection answers and the sender runs; ends by a fault.
+async fn watch(client: &Client, tell: mpsc::Sender<bool>) -> Result<()> {
+    loop {
+        let asked = client.query_one(include_str!("../../sql/query/feed_sender.sql"), &[]);
+        let row = tokio::time::timeout(PATIENCE, asked).await;
+        let runs = row.map_err(|_| Error::unavailable("the server does not answer"))??.try_get(0)?;
+        if tell.send(runs).await.is_err() {
+            return Ok(());
+        }
+        tokio::time::sleep(PING).await;
+    }
+}
+
+/// Takes one notification in; returns its number.
+fn take(text: &str, last: Option<u64>, answers: &Answers, live: &Live) -> u64 {
+    let payload: Payload = match serde_json::from_str(text) {
+        Ok(payload) => payload,
+        Err(error) => {
+            tracing::warn!(%error, "a notification of the change feed cannot be read; everything counts as changed");
+            answers.void_all("unreadable");
+            live.reset();
+            return last.unwrap_or_default();
+        }
+    };
+    match last {
+        None => {
+            answers.feed_began();
+            tracing::info!("the change feed is connected");
+        }
+        Some(last) if payload.seq != last + 1 => {
+            tracing::warn!(last, next = payload.seq, "the change feed has a gap; everything counts as changed");
+            answers.void_all("gap");
+            live.reset();
+        }
+        Some(_) => {}
+    }
+    let Some(rollups) = payload.changes else {
+        answers.void_all("rollup");
+        live.reset();
+        return payload.seq;
+    };
+    let changes = changes(rollups);
+    for change in &changes {
+        match change.store {
+            None => answers.void_all("rollup"),
+            Some(store) => {
+                let days: Option<Vec<Date>> = change.days.as_ref().map(|days| days.iter().copied().collect());
+                answers.void(store, days.as_deref());
+            }
+        }
+    }
+    live.tell(payload.seq, changes);
+    payload.seq
+}
+
+/// By rollup and shop.
+fn changes(rollups: Vec<RollupChange>) -> Vec<Change> {
+    let mut all = Vec::new();
+    for RollupChange { rollup, keys } in rollups {
+        let Some(keys) = keys else {
+            all.push(Change { rollup, store: None, days: None });
+            continue;
+        };
+        let mut by_store: BTreeMap<Option<Uuid>, Option<BTreeSet<Date>>> = BTreeMap::new();
+        for group in &keys {
+            let store = group.get("store_id").and_then(|id| id.as_str()).and_then(|id| id.parse().ok());
+            let days = by_store.entry(store).or_insert_with(|| Some(BTreeSet::new()));
+            match (days_of(group), days.as_mut()) {
+                (Some(more), Some(days)) => days.extend(more),
+                _ => *days = None,
+            }
+        }
+        all.extend(by_store.into_iter().map(|(store, days)| Change {
+            rollup: rollup.clone(),
+            store,
+            days: if store.is_none() { None } else { days },
+        }));
+    }
+    all
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_are_put_together_by_shop() {
+        let store = "00000000-0000-4000-8000-000000000001";
+        let text = format!(
+            r#"{{"seq": 7, "changes": [
+                 {{"rollup": "analytics.a", "keys": [{{"store_id": "{store}", "sale_date": "2026-11-25"}}, {{"store_id": "{store}", "sale_date": "2026-11-24"}}]}},
+                 {{"rollup": "analytics.b", "keys": [{{"store_id": "{store}", "other": 1}}, {{"store_id": "{store}", "sale_date": "2026-11-24"}}]}},
+                 {{"rollup": "analytics.c", "keys": [{{"category": "x"}}]}},
+                 {{"rollup": "analytics.d", "keys": null}}]}}"#
+        );
+        let payload: Payload = serde_json::from_str(&text).expect("a payload");
+        let told = changes(payload.changes.expect("changes"));
+        let of = |index: usize| (told[index].store.is_some(), told[index].days.as_ref().map(BTreeSet::len));
+        assert_eq!((payload.seq, told.len()), (7, 4));
+        assert_eq!([of(0), of(1), of(2), of(3)], [(true, Some(2)), (true, None), (false, None), (false, None)]);
+    }
+}

@@ -1,0 +1,40 @@
+//! `GET /v1/stores/{id}/products/abc`
+
+use crate::read::{self, Grain, ProductAbc};
+use crate::serve::openapi::{Problems, UnknownStore};
+use crate::serve::params::{Params, StoreId, day, default_from, range};
+use crate::serve::problem::Problem;
+use crate::serve::state::AppState;
+use axum::Json;
+use axum::extract::State;
+
+const MAX_DAYS: i64 = 366;
+
+/// A shop's products in classes A, B and C
+///
+/// A makes the first 80 % of the revenue in US dollars, B those up to 95 %, C the rest. At most 10,000 products.
+#[utoipa::path(
+    get,
+    path = "/v1/stores/{id}/products/abc",
+    operation_id = "classifyProducts",
+    tag = "figures",
+    params(
+        ("id" = uuid::Uuid, Path, description = "The shop"),
+        ("from" = Option<String>, Query, format = Date, description = "First business date, included, 1900-01-01 to 2999-12-31; 29 days before `to` by default. The range spans 366 days at most", example = "2026-07-01"),
+        ("to" = Option<String>, Query, format = Date, description = "Last business date, included, 1900-01-01 to 2999-12-31; the shop's today by default", example = "2026-07-30"),
+    ),
+    responses((status = 200, body = ProductAbc, description = "The figures"), UnknownStore, Problems),
+)]
+pub async fn show(
+    State(state): State<AppState>,
+    StoreId(id): StoreId,
+    mut params: Params,
+) -> Result<Json<ProductAbc>, Problem> {
+    let from = params.take("from", day);
+    let to = params.take("to", day);
+    params.finish()?;
+    let client = state.client().await?;
+    let store = read::store(&client, id).await?;
+    let range = range(from, to, store.business_date, MAX_DAYS, |to| default_from(Grain::Day, to))?;
+    Ok(Json(read::product_abc(&client, &store, range).await?))
+}
