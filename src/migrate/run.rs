@@ -17,13 +17,14 @@ const LOCK_KEY: i64 = 0x70_75_6c_73_6f;
 /// How often a step that could not get its lock in time is tried again before it is given up; about two minutes.
 const LOCK_TRIES: u32 = 100;
 
-/// A lock that is waited for keeps others waiting behind it: it is asked for a moment at a time. Where the runner dies, the
-/// server is to notice and stop too.
+/// A lock that is waited for keeps others waiting behind it: it is asked for a moment at a time.
 pub const SETTINGS: &str = "set lock_timeout = '200ms'; set statement_timeout = 0;
   set idle_in_transaction_session_timeout = 0; set default_transaction_isolation = 'read committed';
-  set client_connection_check_interval = '1s'; set application_name = 'pulso migrate'";
+  set application_name = 'pulso migrate'";
+/// Where the runner dies, the server is to notice and stop too. Not every operating system can tell it.
+const NOTICE_GONE: &str = "set client_connection_check_interval = '1s'";
 const RESET: &str = "reset lock_timeout; reset statement_timeout; reset idle_in_transaction_session_timeout;
-  reset default_transaction_isolation; reset client_connection_check_interval; reset application_name";
+  reset default_transaction_isolation; reset application_name; reset client_connection_check_interval";
 
 /// Why it did not come to its end.
 #[derive(Debug)]
@@ -120,6 +121,7 @@ impl<'a> Runner<'a> {
             self.sleep(Duration::from_millis(100)).await?;
         }
         self.client.batch_execute(SETTINGS).await?;
+        let _ = self.client.batch_execute(NOTICE_GONE).await;
         Ok(())
     }
 

@@ -51,7 +51,7 @@ impl Wish {
             (Some(there), Some(asked)) if there != asked => {
                 let (there, asked) = (there.word(), asked.word());
                 Err(Error::usage(format!("this database is on tier {there}, not {asked}")).with_hint(format!(
-                    "Undo reports, rollups and core (and drop an extension pulso that stays), then: pulso migrate up --tier {asked}"
+                    "Undo service, reports, rollups and core (and drop an extension pulso that stays), then: pulso migrate up --tier {asked}"
                 )))
             }
             (Some(there), _) => Ok(there),

@@ -41,7 +41,7 @@ impl Plan {
         }
         let applied = state.steps.iter().filter(|view| {
             // Recorded in the log though its index is to be made anew: there is something to drop.
-            view.applied() || logged.contains_key(&(pack.name.to_owned(), view.name.clone()))
+            view.applied() || view.online && logged.contains_key(&(pack.name.to_owned(), view.name.clone()))
         });
         let steps: Vec<Step> =
             applied.filter_map(|view| view.step().cloned()).filter(|step| step.version > to).rev().collect();

@@ -117,7 +117,7 @@ async fn a_point_of_sale_with_tables_of_its_own() {
     assert_eq!(crate::pulso(&db, &["plan", "--exit-code"]).status.code(), Some(0));
     assert!(pulso::migrate::pending(&client).await.unwrap().is_empty());
     // The way back.
-    for pack in ["reports", "rollups", "indexes", "core"] {
+    for pack in ["service", "reports", "rollups", "indexes", "core"] {
         crate::stdout(&crate::pulso(&db, &["undo", pack]));
     }
     crate::assert_same(&before, &crate::schema(&db).await, "after the way back");

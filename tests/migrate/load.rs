@@ -56,10 +56,10 @@ async fn sell_and_migrate(days: u32, rate: f64) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     // One pack after another, each there and back, then all.
-    for pack in ["core", "indexes", "rollups", "reports"] {
+    for pack in ["core", "indexes", "rollups", "reports", "service"] {
         migrate::up_only(&mut client, &[pack]).await.unwrap_or_else(|error| panic!("{pack}: {error}"));
     }
-    for pack in ["reports", "rollups", "indexes", "core"] {
+    for pack in ["service", "reports", "rollups", "indexes", "core"] {
         migrate::undo(&mut client, pack, 0, false).await.unwrap_or_else(|error| panic!("undo {pack}: {error}"));
     }
     migrate::up(&mut client).await.unwrap();

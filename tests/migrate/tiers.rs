@@ -1,12 +1,16 @@
 //! The same contract on every tier: names, columns, types, and at rest the same rows.
 
-use crate::common::{Db, cluster};
+use crate::common::{Db, Scratch, cluster};
 use crate::{assert_same, one, pulso, schema, stderr, stdout};
 use indicatif::ProgressBar;
 use jiff::Timestamp;
+use nix::unistd::{Uid, User};
 use pulso::migrate::{self, Tier};
 use pulso::simulate::{Plan, history};
 use std::collections::BTreeMap;
+use std::os::unix::process::CommandExt;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use tokio_postgres::Client;
 use tokio_util::sync::CancellationToken;
 
@@ -115,6 +119,100 @@ async fn the_plain_tier_leaves_nothing_behind() {
     assert!(one::<bool>(&client, "select exists (select from pulso.rollups)").await);
 }
 
+/// The programs of this PostgreSQL, without the extension's files: a copy finds its own share directory.
+fn without_extension(scratch: &Path, bin: &Path) -> PathBuf {
+    let config = |what: &str| {
+        let output = Command::new(bin.join("pg_config")).arg(what).output().ok()?;
+        output.status.success().then(|| PathBuf::from(String::from_utf8_lossy(&output.stdout).trim()))
+    };
+    let places = ["--bindir", "--pkglibdir", "--sharedir"].map(|what| config(what).expect("pg_config"));
+    for place in &places {
+        let target = scratch.join(place.strip_prefix("/").unwrap());
+        std::fs::create_dir_all(target.parent().unwrap()).unwrap();
+        let copied =
+            Command::new("cp").args(["-aL", place.to_str().unwrap(), target.to_str().unwrap()]).status().unwrap();
+        assert!(copied.success());
+    }
+    let target = |place: &Path| scratch.join(place.strip_prefix("/").unwrap());
+    for (dir, prefix) in [(target(&places[1]), "pulso"), (target(&places[2]).join("extension"), "pulso")] {
+        for entry in std::fs::read_dir(dir).unwrap() {
+            let path = entry.unwrap().path();
+            if path.file_name().unwrap().to_string_lossy().starts_with(prefix) {
+                std::fs::remove_file(path).unwrap();
+            }
+        }
+    }
+    target(&places[0])
+}
+
+/// A server of other programs than the tests' cluster has, stopped at the end of the test, whatever the end is.
+struct Bare {
+    bin: PathBuf,
+    scratch: Scratch,
+}
+
+impl Bare {
+    fn start(bin: &Path) -> Self {
+        let scratch = Scratch::new();
+        let this = Self { bin: without_extension(&scratch.0, bin), scratch };
+        if Uid::effective().is_root() {
+            let user = User::from_name("postgres").unwrap().expect("PostgreSQL does not run as root");
+            nix::unistd::chown(&this.scratch.0, Some(user.uid), Some(user.gid)).unwrap();
+        }
+        let (data, sockets) = (this.scratch.data(), this.scratch.0.display().to_string());
+        let data = data.to_str().unwrap();
+        this.run("initdb", &["-D", data, "-A", "trust", "-U", "postgres", "--no-sync"]);
+        let options = format!("-c listen_addresses='' -c fsync=off -c unix_socket_directories={sockets}");
+        this.run("pg_ctl", &["-D", data, "-w", "-l", &format!("{sockets}/log"), "-o", &options, "start"]);
+        this
+    }
+
+    fn run(&self, program: &str, args: &[&str]) {
+        let mut command = Command::new(self.bin.join(program));
+        command.args(args).stdin(Stdio::null()).stdout(Stdio::null()).current_dir("/");
+        if Uid::effective().is_root() {
+            let user = User::from_name("postgres").unwrap().unwrap();
+            command.uid(user.uid.as_raw()).gid(user.gid.as_raw());
+        }
+        assert!(command.status().unwrap().success(), "{program} {args:?}");
+    }
+
+    fn url(&self, database: &str) -> String {
+        let host = self.scratch.0.display().to_string().replace('/', "%2F");
+        format!("postgresql:///{database}?host={host}&user=postgres")
+    }
+
+    fn pulso(&self, database: &str, args: &[&str]) -> std::process::Output {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pulso"));
+        command.args(args).env("DATABASE_URL", self.url(database)).stdin(Stdio::null()).output().unwrap()
+    }
+}
+
+impl Drop for Bare {
+    fn drop(&mut self) {
+        self.run("pg_ctl", &["-D", self.scratch.data().to_str().unwrap(), "-m", "immediate", "stop"]);
+    }
+}
+
+/// A server on which the extension is not is taken as it is; asked for the extension, the command says what is missing.
+#[tokio::test]
+async fn a_server_without_the_extension_gets_the_plain_tier() {
+    let server = Bare::start(cluster().await.bindir());
+    let refused = server.pulso("postgres", &["migrate", "up", "--tier", "extension"]);
+    assert_eq!(refused.status.code(), Some(1), "{}", stderr(&refused));
+    assert!(stderr(&refused).contains("the extension pulso is not installed on this server"), "{}", stderr(&refused));
+    let plan = stdout(&server.pulso("postgres", &["migrate", "plan"]));
+    assert!(plan.starts_with("tier plain"), "{plan}");
+    stdout(&server.pulso("postgres", &["migrate", "up"]));
+    stdout(&server.pulso("postgres", &["migrate", "verify"]));
+    let client = pulso::db::connect(&server.url("postgres")).await.unwrap();
+    client.batch_execute(crate::SALES).await.unwrap();
+    client.batch_execute("select refresh_analytics_views()").await.unwrap();
+    assert_eq!(one::<i64>(&client, "select sum(sales_count)::bigint from mv_sales_daily").await, 2000);
+    let other = server.pulso("postgres", &["migrate", "plan", "--tier", "extension"]);
+    assert_eq!(other.status.code(), Some(2), "{}", stderr(&other));
+}
+
 /// A role that may install nothing, on a database of its own: a managed server.
 #[tokio::test]
 async fn the_plain_tier_needs_no_superuser() {
@@ -124,7 +222,7 @@ async fn the_plain_tier_needs_no_superuser() {
     client.batch_execute(&format!("grant create on database {} to plain_owner", db.name)).await.unwrap();
     let url = db.url().replace("user=postgres", "user=plain_owner");
     let as_owner = |args: &[&str]| {
-        let mut command = std::process::Command::new(env!("CARGO_BIN_EXE_pulso"));
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pulso"));
         command.arg("migrate").args(args).env("DATABASE_URL", &url).output().unwrap()
     };
     let refused = as_owner(&["up"]);
@@ -132,6 +230,5 @@ async fn the_plain_tier_needs_no_superuser() {
     assert!(stderr(&refused).contains("--tier plain"), "{}", stderr(&refused));
     stdout(&as_owner(&["up", "--tier", "plain"]));
     stdout(&as_owner(&["verify"]));
-    assert!(cluster().await.port() > 0);
     client.batch_execute("drop owned by plain_owner cascade; drop role plain_owner").await.unwrap();
 }
