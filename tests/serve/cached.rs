@@ -324,14 +324,14 @@ async fn changes_are_streamed_to_those_who_may_see_them() {
     let mut of_bar = Events::open(&address, &format!("/v1/live?stores={BAR}"), &with(&bar, "")).await;
     let began = Instant::now();
     stage.notify(2, change(GROCERY, DAY)).await;
-    of_grocery.until("id: 2").await;
+    of_grocery.until("\nid: 2").await;
     assert!(began.elapsed() < Duration::from_secs(1));
     assert!(of_grocery.1.contains(GROCERY) && of_grocery.1.contains("\"dates\":[\"2026-07-30\"]"), "{}", of_grocery.1);
     stage.notify(3, change(BAR, DAY)).await;
-    of_bar.until("id: 3").await;
+    of_bar.until("\nid: 3").await;
     stage.notify(4, json!([{"rollup": "analytics.any", "keys": null}])).await;
-    of_grocery.until("id: 4").await;
-    of_bar.until("id: 4").await;
+    of_grocery.until("\nid: 4").await;
+    of_bar.until("\nid: 4").await;
     assert!(
         !of_bar.1.contains(GROCERY) && !of_grocery.1.contains(BAR),
         "a change crossed: {} {}",
@@ -340,15 +340,15 @@ async fn changes_are_streamed_to_those_who_may_see_them() {
     );
     // One that comes back goes on where it was; one that missed too much begins anew.
     let mut back = Events::open(&address, "/v1/live", &with(&grocery, "last-event-id: 2\r\n")).await;
-    back.until("id: 4").await;
-    assert!(!back.1.contains("id: 2") && !back.1.contains(BAR) && !back.1.contains("reset"), "{}", back.1);
+    back.until("\nid: 4").await;
+    assert!(!back.1.contains("\nid: 2") && !back.1.contains(BAR) && !back.1.contains("reset"), "{}", back.1);
     for id in ["99", "x"] {
         let mut lost = Events::open(&address, "/v1/live", &with(&grocery, &format!("last-event-id: {id}\r\n"))).await;
         lost.until("event: reset").await;
     }
     stage.notify(9, change(GROCERY, DAY)).await;
     of_grocery.until("event: reset").await;
-    of_grocery.until("id: 9").await;
+    of_grocery.until("\nid: 9").await;
     for (path, status) in [
         (format!("/v1/live?stores={GROCERY}"), 400),
         ("/v1/live?stores=x".into(), 400),
