@@ -17,6 +17,8 @@ use std::collections::{BTreeMap, BTreeSet, HashMap};
 pub const ROWS_MAX: i64 = 5_000;
 /// Groups named of a rollup in one notification.
 const KEYS_MAX: usize = 100;
+/// Groups that one look names: those of two generations have a name in each.
+pub const GROUPS_MAX: usize = 2 * KEYS_MAX + 1;
 /// What Postgres lets a notification hold is less than 8,000 bytes.
 const PAYLOAD_MAX: usize = 7_900;
 
@@ -130,6 +132,7 @@ fn payload(sequence: i64, changes: &BTreeMap<String, Keys>) -> String {
 pub fn note_news(id: i32, folding: &Folding, horizon: &Horizon) {
     let known = ANNOUNCED.with_borrow_mut(|announced| announced.remove(&id));
     let mut rows: BTreeMap<i64, i64> = BTreeMap::new();
+    let mut rows_read = 0;
     let mut groups: Vec<(i64, Option<String>)> = Vec::new();
     {
         let _path = PinnedPath::pin();
@@ -148,16 +151,19 @@ pub fn note_news(id: i32, folding: &Folding, horizon: &Horizon) {
                 let generation = row.get::<i64>(1).ok().flatten().unwrap_or(0);
                 *rows.entry(generation).or_default() += row.get::<i64>(2).ok().flatten().unwrap_or(0);
                 groups.push((generation, row.get::<String>(3).ok().flatten()));
+                rows_read = row.get::<i64>(4).ok().flatten().unwrap_or(0);
             }
         });
     }
-    let all_read = rows.values().sum::<i64>() < ROWS_MAX;
+    if rows_read >= ROWS_MAX {
+        expect_many(id);
+    }
+    let all_read = rows_read < ROWS_MAX && groups.len() < GROUPS_MAX;
     let before = |generation: &i64| known.as_ref().and_then(|known| known.open.get(generation));
     let is_new = |generation: &i64| before(generation) != rows.get(generation);
     let new: Vec<Option<String>> =
         groups.into_iter().filter(|(generation, _)| is_new(generation)).map(|(_, key)| key).collect();
     if !all_read {
-        expect_many(id);
         note(&folding.name, None);
     } else if !new.is_empty() {
         note(&folding.name, new.into_iter().collect());

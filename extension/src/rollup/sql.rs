@@ -325,15 +325,16 @@ impl<'a> Sql<'a> {
     }
 
     /// The groups that deltas of closed generations change, by generation, as JSON of the view's columns where those
-    /// can be told. $1: the last generation to look at; `memory` adds $2: all up to here are known, but for those in $3.
-    pub fn news(&self, memory: bool, rows_max: i64) -> String {
+    /// can be told: so many groups, of so many deltas, and how many deltas were read. $1: the last generation to look at;
+    /// `memory` adds $2: all up to here are known, but for those in $3.
+    pub fn news(&self, memory: bool, rows_max: i64, groups_max: usize) -> String {
         let keys = self.keys.join(", ");
         let after = if self.keys.is_empty() { "" } else { ", " };
         let since = if memory { "(gen > $2 or gen = any ($3))".to_owned() } else { self.pending() };
         format!(
-            "select gen, pg_catalog.count(*), {}::pg_catalog.text
+            "select gen, pg_catalog.count(*), {}::pg_catalog.text, (pg_catalog.sum(pg_catalog.count(*)) over ())::pg_catalog.int8
                from (select gen{after}{keys} from {} where {since} and gen <= $1 limit {rows_max}) as d
-              group by gen{after}{keys}",
+              group by gen{after}{keys} limit {groups_max}",
             self.key_json(),
             self.names.delta
         )
