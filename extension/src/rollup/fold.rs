@@ -1,10 +1,11 @@
 //! Folding: deltas of closed generations move into the base, in one transaction with the note that they have.
 
+use super::build::by_id;
 use super::capture::{names, watch};
 use super::feed;
 use super::sql::Sql;
 use crate::generation;
-use crate::pg::catalog::{self, Rollup};
+use crate::pg::catalog::Rollup;
 use crate::pg::invalidation;
 use crate::pg::lock::{self, Tag};
 use crate::pg::query;
@@ -131,13 +132,13 @@ pub fn folding(id: i32) -> Option<Rc<Folding>> {
     if let Some(known) = known {
         return is_kept(&known.rollup).then_some(known);
     }
-    let rollup = catalog::rollups().into_iter().find(|rollup| rollup.id == id).filter(is_kept)?;
+    let rollup = by_id(id).filter(is_kept)?;
     watch(&rollup);
     let _path = PinnedPath::pin();
     let definition = query::read(rollup.definition).unwrap_or_else(|refusal| refusal.raise());
     let names = names(&rollup);
     // What changes in a companion changes in the whole.
-    let whole = rollup.companion_of.and_then(|whole| catalog::rollups().into_iter().find(|other| other.id == whole));
+    let whole = rollup.companion_of.and_then(by_id);
     let view = whole.map_or_else(|| names.view.clone(), |whole| session::qualified_name(whole.view));
     let name = feed::json(&view);
     let sql = Sql::new(id, names, &definition);
