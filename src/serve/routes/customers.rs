@@ -1,10 +1,11 @@
 //! `GET /v1/stores/{id}/customers`
 
+use super::store_and_days;
 use crate::key::Role;
-use crate::read::{self, Customers, Grain};
+use crate::read::{self, Customers};
 use crate::serve::access::Principal;
 use crate::serve::openapi::{Problems, UnknownStore};
-use crate::serve::params::{Params, StoreId, day, default_from, range};
+use crate::serve::params::{Params, StoreId};
 use crate::serve::problem::Problem;
 use crate::serve::state::AppState;
 use axum::Json;
@@ -31,14 +32,9 @@ pub async fn show(
     State(state): State<AppState>,
     StoreId(id): StoreId,
     principal: Principal,
-    mut params: Params,
+    params: Params,
 ) -> Result<Json<Customers>, Problem> {
     principal.needs(Role::Manager)?;
-    let from = params.take("from", day);
-    let to = params.take("to", day);
-    params.finish()?;
-    let client = state.client().await?;
-    let store = read::store(&client, id).await?;
-    let range = range(from, to, store.business_date, MAX_DAYS, |to| default_from(Grain::Day, to))?;
+    let (client, store, range) = store_and_days(&state, id, params, MAX_DAYS).await?;
     Ok(Json(read::customers(&client, &store, range).await?))
 }

@@ -21,9 +21,14 @@ mod rfm;
 mod sales;
 mod stores;
 
+use super::params::{Params, day, default_from, range};
+use super::problem::Problem;
 use super::state::AppState;
+use crate::read::{self, DateRange, Grain, Store};
+use deadpool_postgres::Client;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
+use uuid::Uuid;
 
 /// Figures: behind the bounds on requests.
 pub fn figures() -> OpenApiRouter<AppState> {
@@ -55,4 +60,21 @@ pub fn service() -> OpenApiRouter<AppState> {
         .routes(routes!(health::ready))
         .routes(routes!(landing::openapi))
         .routes(routes!(landing::landing))
+}
+
+/// A shop, the business dates asked of it, and a connection to read them on, where `from` and `to` are all the parameters:
+/// 30 days up to the shop's today by default, `max_days` at most.
+async fn store_and_days(
+    state: &AppState,
+    id: Uuid,
+    mut params: Params,
+    max_days: i64,
+) -> Result<(Client, Store, DateRange), Problem> {
+    let from = params.take("from", day);
+    let to = params.take("to", day);
+    params.finish()?;
+    let client = state.client().await?;
+    let store = read::store(&client, id).await?;
+    let range = range(from, to, store.business_date, max_days, |to| default_from(Grain::Day, to))?;
+    Ok((client, store, range))
 }

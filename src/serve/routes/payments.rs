@@ -1,8 +1,9 @@
 //! `GET /v1/stores/{id}/payments`
 
-use crate::read::{self, Grain, Payments};
+use super::store_and_days;
+use crate::read::{self, Payments};
 use crate::serve::openapi::{Problems, UnknownStore};
-use crate::serve::params::{Params, StoreId, day, default_from, range};
+use crate::serve::params::{Params, StoreId};
 use crate::serve::problem::Problem;
 use crate::serve::state::AppState;
 use axum::Json;
@@ -28,13 +29,8 @@ const MAX_DAYS: i64 = 93;
 pub async fn show(
     State(state): State<AppState>,
     StoreId(id): StoreId,
-    mut params: Params,
+    params: Params,
 ) -> Result<Json<Payments>, Problem> {
-    let from = params.take("from", day);
-    let to = params.take("to", day);
-    params.finish()?;
-    let client = state.client().await?;
-    let store = read::store(&client, id).await?;
-    let range = range(from, to, store.business_date, MAX_DAYS, |to| default_from(Grain::Day, to))?;
+    let (client, store, range) = store_and_days(&state, id, params, MAX_DAYS).await?;
     Ok(Json(read::payments(&client, &store, range).await?))
 }
