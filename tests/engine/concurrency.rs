@@ -2,6 +2,8 @@
 
 use crate::common::Db;
 use crate::{assert_equal, differences};
+use pulso::cluster::{Cluster, Options};
+use pulso::db;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::sync::Arc;
@@ -155,12 +157,7 @@ async fn an_open_import_does_not_keep_others_from_being_folded() {
 async fn a_large_import_is_folded_in_parts() {
     let db = shop().await;
     let client = db.connect().await;
-    for _ in 0..100 {
-        if client.query_one("select pulso.folder_running()", &[]).await.unwrap().get(0) {
-            break;
-        }
-        tokio::time::sleep(Duration::from_millis(100)).await;
-    }
+    eventually(&client, "select pulso.folder_running()").await;
     client
         .batch_execute(
             "select pulso.create_rollup('public.each', 'select id, count(*) as n from public.s group by id')",
@@ -190,6 +187,54 @@ async fn a_large_import_is_folded_in_parts() {
     assert_eq!(seen.last(), Some(&0), "{seen:?}");
     assert!(seen.iter().any(|pending| [60_000, 10_000].contains(pending)), "in parts of 50,000: {seen:?}");
     assert_equal(&client, "public.each", "select id, count(*) as n from public.s group by id", "folded").await;
+}
+
+/// Each fold leaves a dead row of a hot group for as long as a snapshot may need it, and a read walks them: folded at each of
+/// five hundred ticks, they would be five hundred.
+#[tokio::test]
+async fn under_a_long_snapshot_folds_grow_with_the_root_of_the_work() {
+    const SALES: i64 = 1500;
+    let options = Options::temporary().set("pulso.fold_interval", "10ms").set("pulso.feed_interval", "10ms");
+    let cluster = Cluster::start(&options).await.unwrap();
+    let client = db::connect(cluster.url()).await.unwrap();
+    client
+        .batch_execute(&format!(
+            "create extension pulso; create table s (id int generated always as identity, store int, amount numeric);
+             insert into s (store, amount) values (1, 1); select pulso.create_rollup('public.r', $${QUERY}$$)"
+        ))
+        .await
+        .unwrap();
+    eventually(&client, "select pulso.folder_running()").await;
+    let old = db::connect(cluster.url()).await.unwrap();
+    old.batch_execute("begin isolation level repeatable read; select from s").await.unwrap();
+    for _ in 0..SALES {
+        client.batch_execute("insert into s (store, amount) values (1, 0.25)").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    assert_equal(&client, "public.r", QUERY, "in a new snapshot").await;
+    assert_equal(&old, "public.r", QUERY, "in the old one").await;
+    let updates = "select pg_stat_get_tuples_updated(base) from pulso.rollup";
+    tokio::time::sleep(Duration::from_secs(1)).await;
+    let folds: i64 = client.query_one(updates, &[]).await.unwrap().get(0);
+    let most = (2.0 * SALES as f64).sqrt() as i64 + 10;
+    assert!((3..=most).contains(&folds), "{folds} folds");
+    old.batch_execute("commit").await.unwrap();
+    client.batch_execute("insert into s (store, amount) values (1, 1)").await.unwrap();
+    eventually(&client, "select pending_deltas = 0 from pulso.rollups").await;
+    assert_equal(&client, "public.r", QUERY, "afterwards").await;
+    drop((client, old));
+    cluster.stop().await.unwrap();
+}
+
+/// Waits until a query says so.
+async fn eventually(client: &tokio_postgres::Client, query: &str) {
+    for _ in 0..200 {
+        if client.query_one(query, &[]).await.unwrap().get(0) {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    panic!("never: {query}");
 }
 
 /// Two writers of one group, and a folder between them: each goes through with a lock_timeout of a millisecond.

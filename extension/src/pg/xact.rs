@@ -29,6 +29,34 @@ pub fn at_end(callback: fn(bool)) {
     }
 }
 
+/// The number of a transaction. Compared in a circle, as Postgres does.
+#[derive(Debug, Clone, Copy)]
+pub struct Xid(pg_sys::TransactionId);
+
+impl Xid {
+    /// That of this transaction, or subtransaction; one is taken where it has none.
+    pub fn current() -> Self {
+        // SAFETY: within a transaction, as all code of the engine is.
+        Self(unsafe { pg_sys::GetCurrentTransactionId() })
+    }
+
+    /// Rows of `table` that earlier transactions have deleted are needed by no snapshot, here or on a standby that tells.
+    pub fn oldest_needed(table: pg_sys::Oid) -> Self {
+        // SAFETY: the relation is held open for the call.
+        unsafe {
+            let relation = pg_sys::table_open(table, pg_sys::AccessShareLock as i32);
+            let oldest = pg_sys::GetOldestNonRemovableTransactionId(relation);
+            pg_sys::table_close(relation, pg_sys::NoLock as i32);
+            Self(oldest)
+        }
+    }
+
+    pub fn is_before(self, other: Self) -> bool {
+        // SAFETY: a comparison of numbers.
+        unsafe { pg_sys::TransactionIdPrecedes(self.0, other.0) }
+    }
+}
+
 /// Whether the transaction keeps one snapshot throughout: REPEATABLE READ or SERIALIZABLE.
 pub fn keeps_one_snapshot() -> bool {
     // SAFETY: a plain integer of this backend.

@@ -4,12 +4,13 @@ use super::build::by_id;
 use super::capture::{names, watch};
 use super::feed;
 use super::sql::Sql;
-use crate::generation;
+use crate::generation::{self, Horizon};
 use crate::pg::catalog::Rollup;
 use crate::pg::invalidation;
 use crate::pg::lock::{self, Tag};
 use crate::pg::query;
 use crate::pg::session::{self, AsRole, PinnedPath, arg};
+use crate::pg::xact::Xid;
 use pgrx::prelude::*;
 use pgrx::spi::OwnedPreparedStatement;
 use std::cell::{Cell, RefCell};
@@ -24,6 +25,8 @@ thread_local! {
     static IN_PARTS: Cell<bool> = const { Cell::new(false) };
     /// Rollups with many deltas to fold.
     static MANY: RefCell<HashSet<i32>> = RefCell::default();
+    /// The transactions that have folded each rollup here, as far as a snapshot may still need what they replaced.
+    static FOLDS: RefCell<HashMap<i32, Vec<Xid>>> = RefCell::default();
     /// Plans of this backend by the text they were made from.
     static PLANS: RefCell<HashMap<String, OwnedPreparedStatement>> = RefCell::default();
     /// Rollups made ready, and the epoch in which they were.
@@ -68,12 +71,14 @@ fn fold_rollup(id: i32, wait: bool) -> i64 {
     let in_parts = IN_PARTS.get() && MANY.with_borrow(|many| many.contains(&id));
     let open: Vec<i64> = horizon.open.iter().copied().collect();
     let _path = PinnedPath::pin();
+    if IN_PARTS.get() && !is_worth_it(&folding, &horizon) {
+        return 0;
+    }
     let folded = {
         let _role = AsRole::become_role(folding.rollup.owner);
-        let types = [PgBuiltInOids::INT8OID.oid(), PgBuiltInOids::INT8ARRAYOID.oid()];
         let (folded, empty) = planned(
             if in_parts { &folding.fold_some } else { &folding.fold },
-            &types,
+            &BOUNDS.map(|oid| oid.oid()),
             &[arg(horizon.through + 1), arg(open.clone())],
             |rows| {
                 let row = rows.first();
@@ -86,6 +91,9 @@ fn fold_rollup(id: i32, wait: bool) -> i64 {
         }
         folded
     };
+    if folded > 0 {
+        FOLDS.with_borrow_mut(|folds| folds.entry(id).or_default().push(Xid::current()));
+    }
     // What is left of a generation is pending as long as the note of what is folded stays.
     let is_unfinished = in_parts && folded >= AT_MOST;
     if !is_unfinished {
@@ -100,12 +108,38 @@ fn fold_rollup(id: i32, wait: bool) -> i64 {
     folded
 }
 
+/// Types of the bounds of what is folded: first generation not to be folded, and those before it that are open.
+const BOUNDS: [PgBuiltInOids; 2] = [PgBuiltInOids::INT8OID, PgBuiltInOids::INT8ARRAYOID];
+
+/// Whether readers gain more by a fold than they lose. It takes deltas from their way, and leaves a dead row of each
+/// hot group and of the note of what is folded, which vanish at once unless a snapshot is open that may need them. While
+/// one is, a read costs by both numbers, so neither is let grow beyond the other: `n` deltas leave `√2n` rows, not one a tick.
+fn is_worth_it(folding: &Folding, horizon: &Horizon) -> bool {
+    let id = folding.rollup.id;
+    let kept = FOLDS.with_borrow_mut(|folds| {
+        let Some(folds) = folds.get_mut(&id) else { return 0 };
+        let needed = Xid::oldest_needed(folding.rollup.base);
+        folds.retain(|xid| !xid.is_before(needed));
+        folds.len()
+    });
+    if kept < 2 {
+        return true;
+    }
+    let _role = AsRole::become_role(folding.rollup.owner);
+    let types = [BOUNDS[0].oid(), BOUNDS[1].oid(), PgBuiltInOids::INT8OID.oid()];
+    let open: Vec<i64> = horizon.open.iter().copied().collect();
+    planned(&folding.has_foldable, &types, &[arg(horizon.through + 1), arg(open), arg(kept as i64)], |rows| {
+        rows.first().get_one::<bool>().ok().flatten().unwrap_or(true)
+    })
+}
+
 /// A rollup made ready for folding.
 pub struct Folding {
     pub rollup: Rollup,
     /// As JSON.
     pub name: String,
     pub has_pending: String,
+    has_foldable: String,
     pub has_news: String,
     pub news: String,
     pub news_since: String,
@@ -145,6 +179,7 @@ pub fn folding(id: i32) -> Option<Rc<Folding>> {
     let folding = Rc::new(Folding {
         name,
         has_pending: sql.has_pending(),
+        has_foldable: sql.has_foldable(),
         has_news: sql.has_news(),
         news: sql.news(false, feed::ROWS_MAX, feed::GROUPS_MAX),
         news_since: sql.news(true, feed::ROWS_MAX, feed::GROUPS_MAX),

@@ -369,6 +369,20 @@ impl<'a> Sql<'a> {
         format!("select exists (select from {} where {})", self.names.delta, self.pending())
     }
 
+    /// Deltas of closed generations. $1: first generation not to be folded; $2: generations before it that are still open.
+    fn foldable(&self) -> String {
+        format!("gen < $1 and gen <> all ($2) and {}", self.pending())
+    }
+
+    /// Whether there are so many as can be folded. $1, $2: as of [`Self::fold`]; $3: how many.
+    pub fn has_foldable(&self) -> String {
+        format!(
+            "select pg_catalog.count(*) >= $3 from (select from {} where {} limit $3) as d",
+            self.names.delta,
+            self.foldable()
+        )
+    }
+
     /// Moves the deltas of closed generations into the base: all, or so many. $1: first generation not to be folded; $2:
     /// generations before it that are still open. Gives the number of deltas, and the groups that have become empty.
     pub fn fold(&self, at_most: Option<i64>) -> String {
@@ -380,7 +394,7 @@ impl<'a> Sql<'a> {
         });
         let added = joined(&self.additives, ", ", |(name, ..)| format!("{name} = b.{name} + excluded.{name}"));
         let order = if self.keys.is_empty() { String::new() } else { format!(" order by {}", self.keys.join(", ")) };
-        let closed = format!("gen < $1 and gen <> all ($2) and {}", self.pending());
+        let closed = self.foldable();
         let due = match at_most {
             None => closed,
             Some(most) => format!("ctid = any (array(select ctid from {delta} where {closed} limit {most}))"),
