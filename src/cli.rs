@@ -2,7 +2,7 @@
 
 use crate::db::{DatabaseArgs, Server};
 use crate::error::Result;
-use crate::{demo, doctor, job, key, kpi, load, migrate, rollup, serve, simulate, worker};
+use crate::{access, demo, doctor, job, key, kpi, load, migrate, rollup, serve, simulate, worker};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -42,6 +42,9 @@ pub enum Command {
     /// Make, list and revoke keys of the HTTP service
     #[command(subcommand)]
     Key(key::Command),
+    /// Bind roles of the database to shops: what they see through SQL
+    #[command(subcommand)]
+    Access(access::Command),
     /// Say what is wrong with the database or about to go wrong, each with its cure
     Doctor(doctor::DoctorArgs),
     /// Show a shop's dashboard in the terminal
@@ -69,6 +72,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Job(command) => job::run(&server, command).await,
         Command::Doctor(args) => doctor::run(&server, args).await,
         Command::Key(command) => key::run(&server, command).await,
+        Command::Access(command) => access::run(&server, command).await,
         Command::Kpi(args) => kpi::run(&server, args).await,
         Command::Demo(args) => demo::run(&server, args).await,
         Command::Openapi => Ok(ExitCode::SUCCESS),

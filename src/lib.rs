@@ -2,6 +2,7 @@
 //!
 //! The binary is thin: each subcommand is a module here, so that tests and benchmarks drive the same code.
 
+pub mod access;
 pub mod cli;
 pub mod cluster;
 pub mod db;

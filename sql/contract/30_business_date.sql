@@ -4,7 +4,7 @@ language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
   select ((at at time zone s.time_zone) - s.day_start)::date
-    from public.stores s
-   where s.id = business_date.store_id
+    from analytics.stores s
+   where s.store_id = business_date.store_id
 $$;
 comment on function analytics.business_date(uuid, timestamptz) is 'The business date of a shop at an instant, by its time zone and start of day. NULL for an unknown shop.';

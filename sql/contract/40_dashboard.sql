@@ -24,11 +24,11 @@ declare
   d record;
   figures jsonb;
 begin
-  select s.id, s.name, s.day_start into dashboard.store_id, dashboard.store_name, opens
-    from public.stores s where s.id = dashboard.store;
+  select s.store_id, s.name, s.day_start into dashboard.store_id, dashboard.store_name, opens
+    from analytics.stores s where s.store_id = dashboard.store;
   if not found then
     raise exception 'there is no store %', dashboard.store
-      using errcode = 'no_data_found', hint = 'The stores are listed by: select id, name from public.stores';
+      using errcode = 'no_data_found', hint = 'The stores are listed by: select store_id, name from analytics.stores';
   end if;
   business_date := coalesce(dashboard.day, analytics.business_date(dashboard.store));
 

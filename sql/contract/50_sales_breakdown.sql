@@ -12,7 +12,7 @@ declare
   opens interval;
 begin
   if sales_breakdown.dimension = 'hour' then
-    select s.day_start into opens from public.stores s where s.id = sales_breakdown.store;
+    select s.day_start into opens from analytics.stores s where s.store_id = sales_breakdown.store;
     return query
     select lpad(k.n::text, 2, '0'), (sales_breakdown.last - sales_breakdown.first + 1)::bigint,
            coalesce(sum(h.sales_count), 0)::bigint, coalesce(sum(h.returns_count), 0)::bigint, coalesce(sum(h.items), 0),

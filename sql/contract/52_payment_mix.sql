@@ -16,7 +16,7 @@ comment on function analytics.payment_mix(uuid, date, date) is
 
 create or replace function analytics.tender_mix(store uuid, first date, last date)
 returns table (method text, currency text, payments bigint, amount numeric, amount_bs numeric, amount_usd numeric)
-language plpgsql stable
+language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -26,6 +26,7 @@ begin
     from public.sales s
     join public.sale_payments p on p.sale_id = s.id
    where s.store_id = tender_mix.store
+     and pulso.caller_sees(tender_mix.store)
      and s.business_date between tender_mix.first and tender_mix.last
      and s.status = 'completed'
      and s.kind in ('sale', 'return')
@@ -33,5 +34,6 @@ begin
    order by 6 desc, 1, 2;
 end
 $$;
+revoke execute on function analytics.tender_mix(uuid, date, date) from public;
 comment on function analytics.tender_mix(uuid, date, date) is
   'Money by tender and currency, each tender of a mixed sale apart, change and refunds deducted. Counted from the payments at each call: its cost grows with the sales of the range.';

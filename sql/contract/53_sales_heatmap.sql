@@ -8,7 +8,7 @@ as $$
 declare
   opens interval;
 begin
-  select s.day_start into opens from public.stores s where s.id = sales_heatmap.store;
+  select s.day_start into opens from analytics.stores s where s.store_id = sales_heatmap.store;
   return query
   with sold as (
     select extract(isodow from h.hour - opens)::int as weekday, extract(hour from h.hour)::int as hour,

@@ -5,7 +5,7 @@ returns table (
   gross_bs numeric, gross_usd numeric, discounts_bs numeric, discounts_usd numeric, net_bs numeric, net_usd numeric,
   avg_ticket_bs numeric, avg_ticket_usd numeric, items_per_ticket numeric
 )
-language plpgsql stable
+language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -20,6 +20,7 @@ begin
            coalesce(pulso.jsonb_numeric(s.totals, 'discount_usd'), 0) as discount_usd
       from public.sales s
      where s.store_id = cashier_performance.store
+       and pulso.caller_sees(cashier_performance.store)
        and s.business_date between cashier_performance.first and cashier_performance.last
        and s.status in ('completed', 'voided')
        and s.kind in ('sale', 'return')
@@ -47,5 +48,6 @@ begin
    order by t.net_usd desc, t.cashier_id;
 end
 $$;
+revoke execute on function analytics.cashier_performance(uuid, date, date) from public;
 comment on function analytics.cashier_performance(uuid, date, date) is
   'What each cashier rang up, gave as discount, took back and voided; NULL: sales without a cashier. Counted from the sales at each call: its cost grows with the sales of the range.';

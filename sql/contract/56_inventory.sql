@@ -4,7 +4,7 @@ returns table (
   total_products bigint, low_stock_count bigint, out_of_stock_count bigint, total_units numeric,
   total_stock_value_bs numeric, total_stock_value_usd numeric
 )
-language plpgsql stable
+language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
 begin
@@ -17,9 +17,11 @@ begin
          coalesce(sum(p.current_stock * p.cost_usd), 0)
     from public.products p
    where p.store_id = inventory.store
+     and pulso.caller_sees(inventory.store)
      and p.is_active;
 end
 $$;
+revoke execute on function analytics.inventory(uuid) from public;
 comment on function analytics.inventory(uuid) is
   'Active products of a shop now: how many, how many are low (stock at or below a threshold above zero) or out (none left), and what the stock has cost. Stock below zero, sold before its delivery was booked, counts against it.';
 
@@ -28,7 +30,7 @@ returns table (
   product_id uuid, name text, sku text, category text, stock numeric, low_stock_threshold numeric,
   units_sold numeric, units_per_day numeric, days_of_cover numeric, sell_through_percent numeric, state text
 )
-language plpgsql stable
+language plpgsql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
 #variable_conflict use_column
@@ -52,9 +54,11 @@ begin
             group by d.product_id
          ) s on s.product_id = p.id
    where p.store_id = stock_days.store
+     and pulso.caller_sees(stock_days.store)
      and p.is_active
    order by 9 nulls last, 7 desc, 1;
 end
 $$;
+revoke execute on function analytics.stock_days(uuid, int) from public;
 comment on function analytics.stock_days(uuid, int) is
   'Active products of a shop with the days that their stock lasts at the rate of the last `days` whole business days (90), those that run out first first. days_of_cover is NULL where nothing was sold; sell_through is units sold of those sold and those left.';

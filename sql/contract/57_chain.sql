@@ -7,7 +7,7 @@ returns table (
 language sql stable
 set search_path = pg_catalog, pg_temp
 as $$
-  select s.id, s.name,
+  select s.store_id, s.name,
          coalesce(sum(d.sales_count) filter (where d.sale_date >= chain.first), 0)::bigint,
          coalesce(sum(d.returns_count) filter (where d.sale_date >= chain.first), 0)::bigint,
          coalesce(sum(d.items_sold) filter (where d.sale_date >= chain.first), 0),
@@ -24,12 +24,12 @@ as $$
          coalesce(sum(d.sales_count) filter (where d.sale_date < chain.first), 0)::bigint,
          coalesce(sum(d.gross_bs - d.discounts_bs - d.returns_bs) filter (where d.sale_date < chain.first), 0),
          coalesce(sum(d.gross_usd - d.discounts_usd - d.returns_usd) filter (where d.sale_date < chain.first), 0)
-    from public.stores s
+    from analytics.stores s
     left join analytics.sales_daily_totals d
-      on d.store_id = s.id
+      on d.store_id = s.store_id
      and d.sale_date between chain.first - (chain.last - chain.first + 1) and chain.last
-   where chain.stores is null or s.id = any (chain.stores)
-   group by s.id, s.name
+   where chain.stores is null or s.store_id = any (chain.stores)
+   group by s.store_id, s.name
    order by 9 desc, s.name
 $$;
 comment on function analytics.chain(uuid[], date, date) is

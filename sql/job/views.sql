@@ -1,5 +1,5 @@
--- Materialized views of the contract.
-select format('%I.%I', v.schemaname, v.matviewname)
+-- Materialized views of the contract, by the names that are read.
+select format('analytics.%I', v.matviewname)
   from pg_catalog.pg_matviews v
- where v.schemaname = 'analytics'
+ where v.schemaname in ('analytics', 'analytics_all')
  order by 1

@@ -64,13 +64,14 @@ pub struct Limits {
     transaction_age: i64,
 }
 
-const CHECKS: [(&str, &str); 11] = [
+const CHECKS: [(&str, &str); 12] = [
     ("versions", include_str!("../../sql/doctor/versions.sql")),
     ("folding", include_str!("../../sql/doctor/folding.sql")),
     ("triggers", include_str!("../../sql/doctor/triggers.sql")),
     ("rollups", include_str!("../../sql/doctor/rollups.sql")),
     ("views", include_str!("../../sql/doctor/views.sql")),
     ("jobs", include_str!("../../sql/doctor/jobs.sql")),
+    ("scope", include_str!("../../sql/doctor/scope.sql")),
     ("sessions", include_str!("../../sql/doctor/sessions.sql")),
     ("replication", include_str!("../../sql/doctor/replication.sql")),
     ("indexes", include_str!("../../sql/doctor/indexes.sql")),

@@ -36,9 +36,46 @@ pub async fn exists(client: &Client) -> Result<bool> {
     Ok(client.query_one("select to_regclass('pulso.contract') is not null", &[]).await?.try_get(0)?)
 }
 
+/// What puts the condition on shops into each object of schema analytics that has none yet.
+pub const SCOPE: &str = "select pulso.scope_contract()";
+
+/// Objects of the contract, of this role's own, that show every role every shop.
+pub async fn unscoped(client: &Client) -> Result<Vec<String>> {
+    if !client.query_one("select to_regclass('pulso.unscoped') is not null", &[]).await?.try_get::<_, bool>(0)? {
+        return Ok(Vec::new());
+    }
+    let sql = "
+      select format('%I.%I', u.schema, u.name)
+        from pulso.unscoped u join pg_class c on c.oid = u.relation
+       where pg_has_role(c.relowner, 'usage') and c.relkind <> 'f'
+         and (to_regclass('pulso.contract') is not null)
+       order by 1";
+    Ok(client.query(sql, &[]).await?.iter().map(|row| row.get(0)).collect())
+}
+
+/// Brings them under the condition.
+pub async fn scope(runner: &mut Runner<'_>) -> Result<(), Stop> {
+    let names = unscoped(runner.client).await?;
+    if names.is_empty() {
+        return Ok(());
+    }
+    let what = format!("scope of {}", names.join(", "));
+    let begun = Instant::now();
+    let entry = log::begin(runner.client, "contract", &what, "up", None).await?;
+    let mut tries = 0;
+    let outcome = loop {
+        match runner.call(SCOPE, None).await {
+            Err(stop) if runner.again(&stop, &mut tries, &what).await? => (),
+            outcome => break outcome.map_err(|stop| stop.context(&what)),
+        }
+    };
+    runner.note(entry, &format!("contract {what}"), begun, outcome).await
+}
+
 /// All files as one text.
 pub fn script() -> String {
-    CONTRACT.iter().map(|(_, text)| *text).collect()
+    let files: String = CONTRACT.iter().map(|(_, text)| *text).collect();
+    format!("{files}{SCOPE};\n")
 }
 
 /// Applies every file if any has changed, and notes each changed one.
@@ -73,6 +110,8 @@ async fn all(runner: &mut Runner<'_>) -> Result<(), Stop> {
             )
             .await?;
     }
+    // Before anybody sees the new texts, which have no condition.
+    transaction.batch_execute(SCOPE).await?;
     transaction.commit().await?;
     Ok(())
 }

@@ -54,10 +54,12 @@ pub async fn whole(client: &Client, only: &[String], wish: Wish) -> Result<State
         }
         packs.push(state);
     }
+    let mut contract = contract::pending(client).await?;
+    contract.extend(contract::unscoped(client).await?.into_iter().map(|name| format!("scope of {name}")));
     let mut state = State {
         tier,
         packs,
-        contract: contract::pending(client).await?,
+        contract,
         blocked: Vec::new(),
         doubts: Vec::new(),
         only: only.to_vec(),

@@ -322,7 +322,8 @@ async fn apply_locked(runner: &mut Runner<'_>, packs: &[String], wish: Wish) -> 
             }
         }
     }
-    Ok(())
+    // What the packs after the contract have made in its schema.
+    contract::scope(runner).await
 }
 
 /// Refuses a database that lacks any step of this version that the service needs.

@@ -141,7 +141,7 @@ pub const PACKS: &[Pack] = &[
         needs: &[],
         runner: embedded::core::migrations::runner,
         online: &[],
-        undo: files!("sql/undo/core", "V1", "V2"),
+        undo: files!("sql/undo/core", "V1", "V2", "V3"),
     },
     Pack {
         name: "indexes",
@@ -177,7 +177,7 @@ pub const PACKS: &[Pack] = &[
         needs: &["rollups"],
         runner: embedded::reports::migrations::runner,
         online: files!("migrations/online/reports", "C2__fill_the_reports"),
-        undo: files!("sql/undo/reports", "V1", "C2"),
+        undo: files!("sql/undo/reports", "V1", "C2", "V3"),
     },
     Pack {
         name: "service",
@@ -185,12 +185,13 @@ pub const PACKS: &[Pack] = &[
         needs: &["core"],
         runner: embedded::service::migrations::runner,
         online: &[],
-        undo: files!("sql/undo/service", "V1", "V2"),
+        undo: files!("sql/undo/service", "V1", "V2", "V3"),
     },
 ];
 
 /// The contract's objects, in the order in which they are applied: (file, text).
 pub const CONTRACT: &[(&str, &str)] = &[
+    ("05_stores.sql", include_str!("../../sql/contract/05_stores.sql")),
     ("10_sales_daily.sql", include_str!("../../sql/contract/10_sales_daily.sql")),
     ("20_product_sales_daily.sql", include_str!("../../sql/contract/20_product_sales_daily.sql")),
     ("30_business_date.sql", include_str!("../../sql/contract/30_business_date.sql")),

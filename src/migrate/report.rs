@@ -197,6 +197,9 @@ impl State {
                 script += &format!("begin;\n{}commit;\n\n", super::contract::script());
             }
         }
+        if !script.is_empty() && self.wants("core") {
+            script += &format!("-- ==== contract: scope of what the packs have made\n{};\n", super::contract::SCOPE);
+        }
         script
     }
 }

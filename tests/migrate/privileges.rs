@@ -46,6 +46,16 @@ async fn the_documents_role_migrates_verifies_and_undoes() {
     client.batch_execute("set role pulso_reader").await.unwrap();
     assert_eq!(one::<i64>(&client, "select sum(sales_count)::bigint from analytics.sales_daily").await, 2000);
     assert!(client.batch_execute("select * from public.sales").await.is_err());
+    let shop = "'00000000-0000-4000-8000-000000000001'";
+    assert_eq!(one::<i64>(&client, &format!("select total_products from analytics.inventory({shop})")).await, 10);
+    client.batch_execute("reset role").await.unwrap();
+    // And one of a single shop's, bound by the role that migrates.
+    client.batch_execute("insert into stores (id, name) values (gen_random_uuid(), 'Bar')").await.unwrap();
+    let text = superuser[3].replace("select pulso.bind_role", "set role pulso_migrator; select pulso.bind_role");
+    psql(&db, &text);
+    client.batch_execute("set role abasto_reader").await.unwrap();
+    assert_eq!(one::<String>(&client, "select string_agg(name, ' ') from analytics.stores").await, "Abasto");
+    assert_eq!(one::<i64>(&client, "select sum(sales_count)::bigint from analytics.mv_sales_daily").await, 2000);
     client.batch_execute("reset role").await.unwrap();
 
     for pack in ["service", "reports", "rollups", "indexes", "core"] {
@@ -63,7 +73,7 @@ async fn the_documents_role_migrates_verifies_and_undoes() {
     let plan = String::from_utf8_lossy(&output.stdout).into_owned();
     assert!(plan.contains("blocked: role pulso_migrator may not create in schema pulso"), "{plan}");
     client
-        .batch_execute("drop owned by pulso_migrator, pulso_reader cascade; drop role pulso_migrator, pulso_reader")
+        .batch_execute("drop owned by pulso_migrator, pulso_reader, abasto_reader cascade; drop role pulso_migrator, pulso_reader, abasto_reader")
         .await
         .unwrap();
 }

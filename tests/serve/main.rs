@@ -14,5 +14,6 @@ mod housekeeping;
 mod kpis;
 mod life;
 mod manners;
+mod scope;
 mod shop;
 mod terminal;
