@@ -336,15 +336,24 @@ end
 $$;
 comment on function pulso.is_hypertable(regclass) is 'Whether a table is a hypertable of TimescaleDB.';
 
+create function pulso.is_subscribed(source regclass) returns boolean
+language sql stable strict
+set search_path = pg_catalog, pg_temp
+as $$
+  select exists (select from pg_catalog.pg_subscription_rel s where s.srrelid = any (source::oid || pulso.partitions(source)::oid[]))
+$$;
+comment on function pulso.is_subscribed(regclass) is 'Whether a table, or a partition of it, is fed by logical replication.';
+
 -- Hypertables: a trigger with transition tables crashes the server before TimescaleDB 2.26.4, on a chunk made after a DROP
 -- COLUMN; and statements and foreign keys that name a chunk fire its row triggers only. Partitioned tables: a MERGE of
--- PostgreSQL 18 that updates a row after it has inserted one shows the inserted row as the updated one.
+-- PostgreSQL 18 that updates a row after it has inserted one shows the inserted row as the updated one. Tables fed by logical
+-- replication: whoever applies the changes fires row triggers only, and of those the ones that are enabled always.
 create function pulso.wanted_mode(source regclass) returns text
 language sql stable strict
 set search_path = pg_catalog, pg_temp
 as $$
   select case
-           when pulso.is_hypertable(source) then 'row'
+           when pulso.is_hypertable(source) or pulso.is_subscribed(source) then 'row'
            when c.relkind = 'p' and pg_catalog.current_setting('server_version_num')::integer >= 180000 then 'row'
            else 'statement'
          end
@@ -364,6 +373,21 @@ as $$
     pulso.wanted_mode(source))
 $$;
 comment on function pulso.capture_mode(regclass) is 'How the changes of a table are captured by the triggers that are there.';
+
+create function pulso.misses_changes(rollup pulso.rollup) returns boolean
+language sql stable strict
+set search_path = pg_catalog, pg_temp
+as $$
+  select exists (
+    select from pg_catalog.unnest(rollup.source || rollup.joined) as t (relid)
+     where pulso.is_subscribed(t.relid)
+       and (rollup.joined <> '{}'
+         or not exists (
+           select from pg_catalog.pg_trigger g
+            where g.tgrelid = t.relid and g.tgname = 'pulso_insert' and g.tgtype & 1 = 1 and g.tgenabled = 'A')))
+$$;
+comment on function pulso.misses_changes(pulso.rollup) is
+  'Whether logical replication feeds a rollup''s table, or one that is joined to it, past the triggers that are there.';
 
 create function pulso.obstacle(source regclass) returns text
 language sql stable strict
@@ -432,6 +456,34 @@ end
 $$;
 comment on function pulso.tables_changed() is
   'Keeps rollups right after CREATE TABLE and ALTER TABLE: partitions that come and go are counted, what could not be is refused.';
+
+create function pulso.renew_triggers(id integer) returns void
+language c volatile strict
+as 'MODULE_PATHNAME', 'renew_triggers_wrapper';
+comment on function pulso.renew_triggers(integer) is 'Makes the triggers of a rollup''s table anew, as the table needs them now.';
+revoke execute on function pulso.renew_triggers(integer) from public;
+
+-- Before the first change is applied: a subscription begins after the commit that makes it.
+create function pulso.subscriptions_changed() returns event_trigger
+language plpgsql security definer
+set search_path = pg_catalog, pg_temp
+as $$
+declare
+  one record;
+begin
+  for one in select r.id, r.joined from pulso.rollup r where pulso.misses_changes(r) order by r.id loop
+    if one.joined = '{}' then
+      perform pulso.renew_triggers(one.id);
+    else
+      update pulso.state s
+         set live = false, reason = 'a table of the join is fed by logical replication, which heeds no foreign key; drop the rollup, or the subscription'
+       where s.id = one.id;
+    end if;
+  end loop;
+end
+$$;
+comment on function pulso.subscriptions_changed() is
+  'Lets capture follow CREATE and ALTER SUBSCRIPTION: what is applied is captured row by row.';
 
 create function pulso.tables_dropped() returns event_trigger
 language plpgsql security definer
@@ -557,6 +609,10 @@ begin
      set live = false, reason = 'the table has other partitions than those that are counted; pulso.repair(name) builds it anew'
     from pulso.rollup r
    where r.id = s.id and s.live and pulso.has_other_partitions(r.source, r.partitions);
+  update pulso.state s
+     set live = false, reason = 'logical replication feeds a table past the triggers that are there; pulso.repair(name) builds it anew'
+    from pulso.rollup r
+   where r.id = s.id and s.live and pulso.misses_changes(r);
   select pg_catalog.array_agg(r.id order by r.id) into due
     from pulso.rollup r
     join pulso.state s on s.id = r.id
@@ -700,7 +756,7 @@ select r.id,
   left join pulso.rollup w on w.id = r.companion_of;
 comment on view pulso.rollups is 'The rollups, what they rest on, and how far they are folded.';
 comment on column pulso.rollups.live is 'false: the view runs its query instead of reading the rollup; reason says why.';
-comment on column pulso.rollups.capture_mode is 'statement: captured once per statement from the transition tables; row: each row by itself, for what statement triggers cannot do.';
+comment on column pulso.rollups.capture_mode is 'statement: captured once per statement from the transition tables; row: from each row, kept to the statement''s end, for what statement triggers cannot do.';
 comment on column pulso.rollups.groups_estimate is 'Groups in the base, as of its last ANALYZE.';
 comment on column pulso.rollups.pending_deltas is 'Deltas that each read adds to the base until they are folded.';
 comment on column pulso.rollups.open_generations is 'Generations that an open transaction kept from being folded.';
@@ -777,8 +833,11 @@ grant select on pulso.rollup, pulso.state, pulso.rollups, pulso.progress to publ
 create event trigger pulso_tables_change on ddl_command_start when tag in ('ALTER TABLE') execute function pulso.refuse_concurrent_detach();
 create event trigger pulso_tables_changed on ddl_command_end 
   when tag in ('CREATE TABLE', 'ALTER TABLE', 'CREATE FOREIGN TABLE', 'ALTER FOREIGN TABLE', 'CREATE SCHEMA') execute function pulso.tables_changed();
+create event trigger pulso_subscriptions_changed on ddl_command_end
+  when tag in ('CREATE SUBSCRIPTION', 'ALTER SUBSCRIPTION') execute function pulso.subscriptions_changed();
 create event trigger pulso_tables_dropped on sql_drop execute function pulso.tables_dropped();
 -- Whatever the session's replication role.
 alter event trigger pulso_tables_change enable always;
 alter event trigger pulso_tables_changed enable always;
+alter event trigger pulso_subscriptions_changed enable always;
 alter event trigger pulso_tables_dropped enable always;

@@ -19,5 +19,6 @@ pub extern "C-unwind" fn _PG_init() {
     generation::register();
     rollup::register();
     pg::invalidation::register();
+    pg::statement::register();
     worker::register();
 }

@@ -162,16 +162,28 @@ async fn keys(major: u32) {
         )
         .await
         .unwrap();
-    refused(&client, &format!("select pulso.create_rollup('public.j', $${LINES}$$)"), "0A000", "row by row").await;
+    let chunk: String = client.query_one("select show_chunks('l')::text limit 1", &[]).await.unwrap().get(0);
     client.execute("select pulso.create_rollup('public.a', $1)", &[&ALONE]).await.unwrap();
-    for statement in [
+    client.execute("select pulso.create_rollup('public.j', $1)", &[&LINES]).await.unwrap();
+    let both = [
+        "insert into l select 1 + i % 9, timestamptz '2026-01-01Z' + i * interval '50 minutes', i from generate_series(1, 3000) i".to_owned(),
+        "update h set shop = shop + 1 where id in (3, 4)".to_owned(),
+        "with h as (update h set shop = shop + 1 where id = 3 returning id) update l set x = x + 1 from h where h.id = l.h".to_owned(),
+        format!("with l as (insert into {chunk} values (4, '2026-01-01 01:00Z', 5), (5, '2026-01-01 01:00Z', 5) returning h) update h set shop = shop + 1 where id in (select h from l)"),
+        format!("with h as (update h set shop = shop + 1 where id = 4), l as (update {chunk} set x = x + 1 where h = 4) select"),
+        format!("with l as (delete from {chunk} where h = -1) update h set shop = shop + 1 where id = 4"),
+        "update h set shop = shop + 2; update l set x = -x where h < 4".to_owned(),
+        "begin; savepoint s; delete from l where h = 4; rollback to s; update h set shop = 1 where id = 4; commit".to_owned(),
+    ];
+    for statement in both.iter().map(String::as_str).chain([
         "delete from h where id = 1",
         "update h set id = 100 where id = 2",
         "select pulso.fold()",
         "truncate h cascade",
-    ] {
+    ]) {
         client.batch_execute(statement).await.unwrap_or_else(|error| panic!("{statement}: {error:?}"));
         assert_equal(&client, "public.a", ALONE, statement).await;
+        assert_equal(&client, "public.j", LINES, statement).await;
     }
     // In row mode a chunk that is named is seen as well.
     client.batch_execute("insert into h values (1); insert into l values (1, '2026-01-01Z', 5)").await.unwrap();

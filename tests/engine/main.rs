@@ -20,6 +20,7 @@ mod refusals;
 mod restore;
 mod sessions;
 mod statements;
+mod subscribed;
 mod upgrade;
 mod values;
 

@@ -18,6 +18,7 @@ pub mod project;
 pub mod query;
 pub mod select;
 pub mod session;
+pub mod statement;
 pub mod transition;
 pub mod tree;
 pub mod value;

@@ -1,5 +1,6 @@
 //! Trigger calls: which event, which table, and the rows of its transition tables.
 
+use super::statement::{self, Kept};
 use super::tree::{self, Conversion};
 use pgrx::pg_sys;
 use pgrx::prelude::*;
@@ -13,12 +14,19 @@ pub enum Event {
     Truncate,
 }
 
-/// The call of a trigger, for its duration: for a statement with its transition tables, or for a row.
+/// What a statement changed in a table: the call of a trigger, for its duration, or what was kept of calls for each row.
 pub struct TriggerCall {
-    data: *mut pg_sys::TriggerData,
     pub event: Event,
     table: pg_sys::Oid,
-    is_of_row: bool,
+    rows: Rows,
+}
+
+enum Rows {
+    /// Of a statement's transition tables.
+    Statement(*mut pg_sys::TriggerData),
+    /// One.
+    Row(*mut pg_sys::TriggerData),
+    Kept(Kept),
 }
 
 impl TriggerCall {
@@ -44,8 +52,16 @@ impl TriggerCall {
                 root if is_of_row && root == target => tree::hypertable_of(target),
                 root => root,
             };
-            Some(Self { data, event, table, is_of_row })
+            Some(Self { event, table, rows: if is_of_row { Rows::Row(data) } else { Rows::Statement(data) } })
         }
+    }
+
+    pub fn of_kept(kept: Kept) -> Self {
+        Self { event: kept.event, table: kept.table, rows: Rows::Kept(kept) }
+    }
+
+    pub fn is_of_row(&self) -> bool {
+        matches!(self.rows, Rows::Row(_))
     }
 
     /// The table that the statement changed; of a partition, the table that it is part of.
@@ -53,38 +69,51 @@ impl TriggerCall {
         self.table
     }
 
-    /// The table that the statement named, partition or not.
+    /// The table whose trigger was called, partition or not.
     pub fn target(&self) -> pg_sys::Oid {
-        // SAFETY: the relation is open for the trigger's duration.
-        unsafe { (*(*self.data).tg_relation).rd_id }
+        match self.rows {
+            // SAFETY: the relation is open for the trigger's duration.
+            Rows::Statement(data) | Rows::Row(data) => unsafe { (*(*data).tg_relation).rd_id },
+            Rows::Kept(_) => self.table,
+        }
     }
 
     /// Calls `f` with each row, as one of [`Self::table`], that the statement took away (-1) and each that it put there
     /// (+1).
     pub fn each_row(&self, mut f: impl FnMut(i8, *mut pg_sys::TupleTableSlot)) {
-        if self.is_of_row {
-            return self.each_image(f);
-        }
-        // SAFETY: the tuplestores live as long as the trigger call.
-        let (old, new) = unsafe { ((*self.data).tg_oldtable, (*self.data).tg_newtable) };
-        for (sign, store) in [(-1, old), (1, new)] {
-            if !store.is_null() {
-                self.scan(store, |slot| f(sign, slot));
+        match &self.rows {
+            Rows::Row(data) => self.each_image(*data, f),
+            Rows::Kept(kept) => kept.each_row(f),
+            Rows::Statement(data) => {
+                // SAFETY: the tuplestores live as long as the trigger call.
+                let (old, new) = unsafe { ((**data).tg_oldtable, (**data).tg_newtable) };
+                for (sign, store) in [(-1, old), (1, new)] {
+                    if !store.is_null() {
+                        self.scan(*data, store, |slot| f(sign, slot));
+                    }
+                }
             }
         }
     }
 
+    /// Gives back what was kept.
+    pub fn end(self) {
+        if let Rows::Kept(kept) = self.rows {
+            kept.end();
+        }
+    }
+
     /// The one row of a row-level trigger, as it was and as it is.
-    fn each_image(&self, mut f: impl FnMut(i8, *mut pg_sys::TupleTableSlot)) {
+    fn each_image(&self, data: *mut pg_sys::TriggerData, mut f: impl FnMut(i8, *mut pg_sys::TupleTableSlot)) {
         // SAFETY: the slots hold rows of the trigger's table as long as the call.
         unsafe {
-            let (first, second) = ((*self.data).tg_trigslot, (*self.data).tg_newslot);
+            let (first, second) = ((*data).tg_trigslot, (*data).tg_newslot);
             let images: &[(i8, *mut pg_sys::TupleTableSlot)] = match self.event {
                 Event::Insert => &[(1, first)],
                 Event::Delete => &[(-1, first)],
                 _ => &[(-1, first), (1, second)],
             };
-            let conversion = self.conversion();
+            let conversion = self.conversion(data);
             for (sign, slot) in images {
                 f(*sign, conversion.as_ref().map_or(*slot, |conversion| conversion.convert(*slot)));
             }
@@ -95,21 +124,25 @@ impl TriggerCall {
     }
 
     /// Where the rows are those of a partition or a chunk.
-    fn conversion(&self) -> Option<Conversion> {
+    fn conversion(&self, data: *mut pg_sys::TriggerData) -> Option<Conversion> {
         // SAFETY: the relation is open for the trigger's duration.
-        (self.table != self.target())
-            .then(|| unsafe { Conversion::new((*(*self.data).tg_relation).rd_att, self.table) })
+        (self.table != self.target()).then(|| unsafe { Conversion::new((*(*data).tg_relation).rd_att, self.table) })
     }
 
-    fn scan(&self, store: *mut pg_sys::Tuplestorestate, mut f: impl FnMut(*mut pg_sys::TupleTableSlot)) {
+    fn scan(
+        &self,
+        data: *mut pg_sys::TriggerData,
+        store: *mut pg_sys::Tuplestorestate,
+        mut f: impl FnMut(*mut pg_sys::TupleTableSlot),
+    ) {
         // SAFETY: pointer 0 is the one every tuplestore has; the slot has the table's row type, which is that of the
         // stored tuples, and is dropped before the trigger returns (an error frees it with its memory context).
         unsafe {
             pg_sys::tuplestore_select_read_pointer(store, 0);
             pg_sys::tuplestore_rescan(store);
-            let descriptor = (*(*self.data).tg_relation).rd_att;
+            let descriptor = (*(*data).tg_relation).rd_att;
             let slot = pg_sys::MakeSingleTupleTableSlot(descriptor, &pg_sys::TTSOpsMinimalTuple);
-            let conversion = self.conversion();
+            let conversion = self.conversion(data);
             while pg_sys::tuplestore_gettupleslot(store, true, false, slot) {
                 f(conversion.as_ref().map_or(slot, |conversion| conversion.convert(slot)));
             }
@@ -118,6 +151,14 @@ impl TriggerCall {
             }
             pg_sys::ExecDropSingleTupleTableSlot(slot);
         }
+    }
+
+    /// What a row trigger called before the change gives back: the row as it is to be.
+    fn unchanged_row(&self) -> pg_sys::Datum {
+        let Rows::Row(data) = self.rows else { return pg_sys::Datum::null() };
+        // SAFETY: the tuples live as long as the call.
+        let row = unsafe { if self.event == Event::Update { (*data).tg_newtuple } else { (*data).tg_trigtuple } };
+        pg_sys::Datum::from(row)
     }
 }
 
@@ -128,10 +169,12 @@ super::version_1!(pg_finfo_begin_wrapper);
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn begin_wrapper(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
     match TriggerCall::of(fcinfo) {
-        Some(call) if !call.is_of_row => crate::rollup::begin(&call),
-        _ => error!("pulso.begin() can only be called by a statement-level trigger"),
+        Some(call) => {
+            crate::rollup::begin(&call);
+            call.unchanged_row()
+        }
+        None => error!("pulso.begin() can only be called by a trigger"),
     }
-    pg_sys::Datum::null()
 }
 
 super::version_1!(pg_finfo_capture_wrapper);
@@ -141,6 +184,7 @@ super::version_1!(pg_finfo_capture_wrapper);
 #[unsafe(no_mangle)]
 pub extern "C-unwind" fn capture_wrapper(fcinfo: pg_sys::FunctionCallInfo) -> pg_sys::Datum {
     match TriggerCall::of(fcinfo) {
+        Some(call) if call.is_of_row() && statement::keep(&call) => {}
         Some(call) => crate::rollup::capture(&call),
         None => error!("pulso.capture() can only be called by a trigger"),
     }

@@ -87,6 +87,15 @@ fn fill(name: &str, anew: bool) -> Result<i64, Refusal> {
     if built == Some(true) && (anew || !is_live(target.id)) && session::is_hypertable(target.source) {
         return Err(Refusal::Kept { view: session::qualified_name(rollup.view) });
     }
+    let misses_changes = "select pulso.misses_changes(r) from pulso.rollup r where r.id = $1";
+    if session::one(misses_changes, &[arg(target.id)]) == Some(true) {
+        let definition = query::read(target.definition)?;
+        if definition.is_joined() {
+            super::create::refuse_join(&definition)?;
+        }
+        super::create::lock_tables_at_once(target.source, &[])?;
+        super::triggers::renew_triggers(target.id);
+    }
     for companion in catalog::companions(target.id) {
         lock::exclusive(Tag::Folder(companion.id));
         if anew || !is_live(companion.id) {

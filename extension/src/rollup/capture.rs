@@ -51,12 +51,17 @@ thread_local! {
     static TABLES: RefCell<Tables> = RefCell::default();
 }
 
-/// Called before each statement on a table that is joined.
+/// Called before each statement on a table that is joined, or before each of its rows.
 pub fn begin(call: &TriggerCall) {
-    underway::begin(call.table(), call.event);
+    underway::begin(call.table(), call.event, call.is_of_row());
 }
 
-/// Called once per statement and table, for all rollups of the table.
+/// Called after each statement whose rows may be captured one by one.
+pub fn end(command: u32) {
+    underway::end(command);
+}
+
+/// Called once per statement, table and event, for all rollups of the table.
 pub fn capture(call: &TriggerCall) {
     let sets = sets_of(call.table());
     if call.event == Event::Truncate {

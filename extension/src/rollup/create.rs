@@ -318,7 +318,7 @@ fn refuse_source(table: pg_sys::Oid) -> Result<(), Refusal> {
 }
 
 /// Refuses tables that can be counted, but not joined.
-fn refuse_join(definition: &Definition) -> Result<(), Refusal> {
+pub fn refuse_join(definition: &Definition) -> Result<(), Refusal> {
     let refuse = |table: pg_sys::Oid, why: &str, hint| {
         Err(Refusal::Join { table: session::qualified_name(table), why: why.to_owned(), hint })
     };
@@ -331,13 +331,14 @@ fn refuse_join(definition: &Definition) -> Result<(), Refusal> {
             return refuse(table, "it is a hypertable", AT_READ);
         }
     }
-    if triggers::is_by_row(definition.fact()) {
-        return refuse(
-            definition.fact(),
-            "its changes are captured row by row",
-            "That is so of hypertables, and of partitioned tables from PostgreSQL 18 on. Roll up the table alone and join \
-             in a view over the rollup.",
-        );
+    for table in definition.tables.iter().map(|table| table.relation) {
+        if session::one("select pulso.is_subscribed($1)", &[arg(table)]) == Some(true) {
+            return refuse(
+                table,
+                "logical replication feeds it, which heeds no foreign key",
+                "Roll up each table alone, or join where the changes are made.",
+            );
+        }
     }
     Ok(())
 }

@@ -17,7 +17,7 @@ mod triggers;
 mod truncate;
 mod underway;
 
-pub use capture::{begin, capture};
+pub use capture::{begin, capture, end};
 pub use fold::{AT_MOST as FOLDED_AT_MOST, in_parts as fold_in_parts};
 pub use partitions::refuse_concurrent_detach;
 

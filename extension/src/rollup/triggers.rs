@@ -1,10 +1,10 @@
 //! The triggers of tables that rollups read.
 
-use super::partitions;
-use crate::pg::catalog::Rollup;
-use crate::pg::session::{self, arg};
+use super::{build, partitions};
+use crate::pg::catalog::{self, Rollup};
+use crate::pg::session::{self, PinnedPath, arg};
 use crate::pg::tree;
-use pgrx::pg_sys;
+use pgrx::prelude::*;
 
 /// What a trigger is for.
 #[derive(Clone, Copy)]
@@ -36,23 +36,25 @@ pub fn is_by_row(table: pg_sys::Oid) -> bool {
 
 /// Makes those that are missing, for a rollup of `source` with `joined`.
 pub fn create(source: pg_sys::Oid, joined: &[pg_sys::Oid]) {
-    let by_row = is_by_row(source);
+    let lines_by_row = is_by_row(source);
+    let is_subscribed = session::one("select pulso.is_subscribed($1)", &[arg(source)]) == Some(true);
     let counted = std::iter::once(source).chain(partitions::of(source)).map(|table| (table, true));
     for (table, is_counted) in counted.chain(joined.iter().map(|table| (*table, false))) {
         let name = session::qualified_name(table);
+        let by_row = is_counted && lines_by_row;
         for (trigger, purpose, when, rows) in TRIGGERS {
             let (wanted, function) = match purpose {
                 // Postgres makes those of the partitions, and TimescaleDB those of the chunks.
                 Purpose::Capture => (!by_row || !tree::is_partition(table), "capture"),
                 Purpose::Truncate => (is_counted && !tree::is_partitioned(table), "capture"),
-                Purpose::Begin => (!joined.is_empty(), "begin"),
+                Purpose::Begin => (!joined.is_empty() && (!by_row || !tree::is_partition(table)), "begin"),
             };
             let exists: Option<bool> = session::one(
                 "select exists (select from pg_catalog.pg_trigger t where t.tgrelid = $1 and t.tgname = $2)",
                 &[arg(table), arg(trigger.to_owned())],
             );
             let how = match purpose {
-                Purpose::Capture if by_row => "for each row".to_owned(),
+                Purpose::Capture | Purpose::Begin if by_row => "for each row".to_owned(),
                 _ => format!("{rows} for each statement"),
             };
             if wanted && exists != Some(true) {
@@ -60,9 +62,24 @@ pub fn create(source: pg_sys::Oid, joined: &[pg_sys::Oid]) {
                     &format!("create trigger {trigger} {when} on {name} {how} execute function pulso.{function}()"),
                     &[],
                 );
+                // Whoever applies changes of another server fires no others.
+                if is_subscribed {
+                    session::run(&format!("alter table {name} enable always trigger {trigger}"), &[]);
+                }
             }
         }
     }
+}
+
+/// Makes those of a rollup's table anew, as the table needs them now.
+#[pg_extern(strict)]
+pub fn renew_triggers(id: i32) {
+    let Some(rollup) = build::by_id(id) else { return };
+    let _path = PinnedPath::pin();
+    sweep(rollup.source, &[]);
+    let rollups = catalog::rollups();
+    rollups.iter().filter(|other| other.reads(rollup.source)).for_each(|other| create(other.source, &other.joined));
+    session::invalidate(rollup.source);
 }
 
 /// Drops those of a table, and of its partitions, that none of the rollups that remain needs.

@@ -26,6 +26,8 @@ struct Statement {
     subtransaction: u32,
     /// Whether another table was counted against the rows as they were before it.
     was_bypassed: bool,
+    /// Noted by the first of its rows: it may turn out to have none, and then nothing but its end takes it off.
+    is_by_row: bool,
 }
 
 thread_local! {
@@ -43,15 +45,26 @@ pub fn register() {
     });
 }
 
-/// A statement on a table begins.
-pub fn begin(table: pg_sys::Oid, event: Event) {
-    let statement = Statement {
-        event,
-        command: as_of::statement_command(),
-        subtransaction: as_of::subtransaction(),
-        was_bypassed: false,
-    };
-    TABLES.with_borrow_mut(|tables| tables.entry(table).or_default().statements.push(statement));
+/// A statement on a table begins, or a row of one.
+pub fn begin(table: pg_sys::Oid, event: Event, is_by_row: bool) {
+    let (command, subtransaction) = (as_of::statement_command(), as_of::subtransaction());
+    TABLES.with_borrow_mut(|tables| {
+        let statements = &mut tables.entry(table).or_default().statements;
+        let is_known = |s: &Statement| s.is_by_row && (s.event, s.command) == (event, command);
+        if !is_by_row || !statements.iter().any(is_known) {
+            statements.push(Statement { event, command, subtransaction, was_bypassed: false, is_by_row });
+        }
+    });
+}
+
+/// A statement of this subtransaction has ended with all that it caused, and its rows are counted.
+pub fn end(command: u32) {
+    let subtransaction = as_of::subtransaction();
+    TABLES.with_borrow_mut(|tables| {
+        for table in tables.values_mut() {
+            table.statements.retain(|s| !s.is_by_row || s.command < command || s.subtransaction != subtransaction);
+        }
+    });
 }
 
 /// A statement whose changes are being counted: until [`Counting::done`] they are not.
