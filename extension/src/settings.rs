@@ -21,7 +21,7 @@ pub fn define() {
         c"Time between two folds of a database with pending changes.",
         c"Longer intervals cost writers less and readers more.",
         &FOLD_INTERVAL,
-        10,
+        1,
         60_000,
         GucContext::Sighup,
         GucFlags::UNIT_MS,
