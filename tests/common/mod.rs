@@ -88,9 +88,13 @@ pub struct Db {
 impl Db {
     /// With nothing in it, not even the extension.
     pub async fn empty() -> Self {
-        let cluster = cluster().await;
+        Self::empty_in(cluster().await).await
+    }
+
+    /// The same in a cluster of the test's own.
+    pub async fn empty_in(cluster: &Cluster) -> Self {
         let name = format!("test_{}", NEXT.fetch_add(1, Ordering::Relaxed));
-        let admin = db::connect(&cluster.url_of("postgres")).await.expect("the shared cluster answers");
+        let admin = db::connect(&cluster.url_of("postgres")).await.expect("the cluster answers");
         admin.batch_execute(&format!("create database {name}")).await.expect("create database");
         Self { url: cluster.url_of(&name), name }
     }

@@ -1,6 +1,7 @@
 //! Sessions that are told what to do, one step at a time, and may wait for each other's locks.
 
 use crate::common::Db;
+use futures_util::SinkExt;
 use std::collections::VecDeque;
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
@@ -22,18 +23,23 @@ pub struct Session {
 impl Session {
     pub async fn new(db: &Db, expected: &'static [&'static str]) -> Self {
         let client = db.connect().await;
-        client.batch_execute("set deadlock_timeout = '20ms'").await.unwrap();
+        client.batch_execute("set deadlock_timeout = '5ms'").await.unwrap();
         let pid = client.query_one("select pg_backend_pid()", &[]).await.unwrap().get(0);
         let (orders, mut inbox) = mpsc::unbounded_channel::<(String, oneshot::Sender<Outcome>)>();
         tokio::spawn(async move {
-            let mut failed = false;
+            let (mut is_open, mut failed) = (false, false);
             while let Some((sql, outcome)) = inbox.recv().await {
-                failed &= !sql.starts_with("begin");
+                let ends = ["commit", "rollback", "prepare transaction"].iter().any(|word| sql.starts_with(word))
+                    && !sql.starts_with("rollback to");
+                is_open |= sql.starts_with("begin");
                 // What follows in a transaction that has failed is not run.
-                let result = if failed { Ok(()) } else { client.batch_execute(&sql).await };
+                let result = if failed { Ok(()) } else { run(&client, &sql).await };
                 if result.is_err() {
-                    failed = true;
+                    failed = is_open;
                     let _ = client.batch_execute("rollback").await;
+                }
+                if ends {
+                    (is_open, failed) = (false, false);
                 }
                 let _ = outcome.send(result);
             }
@@ -70,6 +76,16 @@ impl Session {
     }
 }
 
+/// Runs statements, or a COPY whose data follow in the next lines.
+async fn run(client: &Client, sql: &str) -> Outcome {
+    let Some((copy, data)) = sql.split_once('\n').filter(|(first, _)| first.starts_with("copy ")) else {
+        return client.batch_execute(sql).await;
+    };
+    let mut sink = std::pin::pin!(client.copy_in(copy).await?);
+    sink.send(bytes::Bytes::from(data.to_owned())).await?;
+    sink.finish().await.map(|_| ())
+}
+
 /// Waits until each session has done what it was told or waits for a lock.
 pub async fn settle(watcher: &Client, sessions: &mut [Session], context: &str) {
     for round in 0..5_000u32 {
@@ -96,7 +112,7 @@ pub async fn settle(watcher: &Client, sessions: &mut [Session], context: &str) {
                 .get(0);
             if waiting == busy.len() as i64 {
                 // Still so, and not about to be found in a deadlock.
-                tokio::time::sleep(Duration::from_millis(25)).await;
+                tokio::time::sleep(Duration::from_millis(8)).await;
                 sessions.iter_mut().for_each(|session| session.look(context));
                 if sessions.iter().filter(|session| session.is_busy()).count() == busy.len() {
                     return;
@@ -118,4 +134,11 @@ pub async fn end(sessions: &mut [Session], context: &str) {
         tokio::time::sleep(Duration::from_millis(1)).await;
     }
     panic!("{context}: a step waits for ever");
+}
+
+/// Commits or rolls back a prepared transaction, if there is one by that name.
+pub async fn finish_prepared(watcher: &Client, name: &str, how: &str) {
+    if let Err(error) = watcher.batch_execute(&format!("{how} prepared '{name}'")).await {
+        assert_eq!(error.code().map(|code| code.code()), Some("42704"), "{error:?}");
+    }
 }
