@@ -21,6 +21,7 @@ create table pulso.rollup (
   joined regclass[] not null default '{}',
   companion_of integer,
   partitions regclass[] not null default '{}',
+  shows_all_rows boolean not null default false,
   constraint rollup_view_key unique (view)
 );
 comment on table pulso.rollup is 'One row per rollup. Written by the functions of this schema only; read pulso.rollups.';
@@ -29,6 +30,7 @@ comment on column pulso.rollup.definition is 'A view of the rollup''s query: it 
 comment on column pulso.rollup.source is 'The table whose rows are counted.';
 comment on column pulso.rollup.joined is 'The tables that are joined to it.';
 comment on column pulso.rollup.companion_of is 'The rollup that it is a part of: it counts the values that its count(distinct), min, max or percentiles need; NULL for a whole one.';
+comment on column pulso.rollup.shows_all_rows is 'Its owner has said (pulso.allow_row_security) that whoever may read it may see figures of all rows, row security or not.';
 comment on column pulso.rollup.partitions is 'The partitions of the source, at every level, whose rows are counted and whose triggers are there.';
 comment on column pulso.rollup.base is 'Groups folded so far.';
 comment on column pulso.rollup.delta is 'Changes not folded yet.';
@@ -400,6 +402,7 @@ as $$
            when c.relkind = 'f' then 'foreign'
            when c.relpersistence = 'u' then 'unlogged'
            when c.relispartition then 'partition'
+           when c.relrowsecurity and c.relforcerowsecurity then 'forced row security'
            when c.relrowsecurity then 'row security'
            when c.relkind <> 'p'
             and exists (select from pg_catalog.pg_inherits i where c.oid in (i.inhrelid, i.inhparent))
@@ -429,7 +432,7 @@ declare
 begin
   -- Only what this command is about: what is wrong elsewhere must not stand in its way.
   for one in
-    select r.id, r.view, t.source, pulso.obstacle(t.source) as obstacle
+    select r.id, r.view, r.shows_all_rows, t.source, pulso.obstacle(t.source) as obstacle
       from pulso.rollup r
      cross join pg_catalog.unnest(r.source || r.joined) as t (source)
      where t.source = any (changed)
@@ -442,6 +445,19 @@ begin
             case one.obstacle when 'partition' then 'a partition' when 'unlogged' then 'unlogged' else 'part of an inheritance tree' end
         using errcode = '0A000',
               hint = pg_catalog.format('Changes of its rows would not be counted. Drop the rollup first: select pulso.drop_rollup(%L)', one.view::text);
+    end if;
+    if one.obstacle = 'forced row security' then
+      raise exception 'table % has a rollup, %, and cannot have forced row security', one.source, one.view
+        using errcode = '0A000', hint = 'The rollup is filled with its owner''s eyes, to whom rows would be hidden. Drop it first.';
+    end if;
+    if one.obstacle = 'row security' and not one.shows_all_rows then
+      if coalesce(nullif(pg_catalog.current_setting('pulso.allow_row_security', true), ''), 'off')::boolean then
+        update pulso.rollup r set shows_all_rows = true where r.id = one.id;
+      else
+        raise exception 'table % has a rollup, %, which would show figures of all rows', one.source, one.view
+          using errcode = '0A000',
+                hint = 'Drop the rollup; or, where whoever may read it may see that, set pulso.allow_row_security = on first.';
+      end if;
     end if;
   end loop;
   for one in

@@ -5,6 +5,7 @@ use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 static FOLD: GucSetting<bool> = GucSetting::<bool>::new(true);
 static FOLD_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(500);
 static FEED_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(100);
+static ALLOW_ROW_SECURITY: GucSetting<bool> = GucSetting::<bool>::new(false);
 static MAX_MOVED_ROWS: GucSetting<i32> = GucSetting::<i32>::new(100_000);
 
 pub fn define() {
@@ -36,6 +37,14 @@ pub fn define() {
         GucContext::Sighup,
         GucFlags::UNIT_MS,
     );
+    GucRegistry::define_bool_guc(
+        c"pulso.allow_row_security",
+        c"Whether rollups may be made of tables with row security.",
+        c"Their figures are of all rows, and shown to whoever may read the rollup: an owner says so by setting this.",
+        &ALLOW_ROW_SECURITY,
+        GucContext::Userset,
+        GucFlags::default(),
+    );
     GucRegistry::define_int_guc(
         c"pulso.max_moved_rows",
         c"Rows that one statement on a joined table may move from group to group.",
@@ -61,6 +70,11 @@ pub fn fold_interval_ms() -> u64 {
 /// Time between two looks for changes to announce, in milliseconds; `None` where only folding announces.
 pub fn feed_interval_ms() -> Option<u64> {
     Some(FEED_INTERVAL.get().unsigned_abs().into()).filter(|interval| *interval > 0)
+}
+
+/// Whether rollups may be made of tables with row security.
+pub fn allow_row_security() -> bool {
+    ALLOW_ROW_SECURITY.get()
 }
 
 /// Rows that one statement on a joined table may move.

@@ -18,6 +18,7 @@ const SETUP: &str = "
   create unlogged table spilled_1 partition of spilled for values from (0) to (10);
   create table mother (k int); create table child () inherits (mother);
   create table guarded (k int); alter table guarded enable row level security;
+  create table hidden (k int); alter table hidden enable row level security; alter table hidden force row level security;
   create function wobbly(int) returns int language sql stable return $1;
   create aggregate my_sum (int) (sfunc = int4pl, stype = int, initcond = '0')";
 
@@ -94,7 +95,8 @@ const REFUSED: &[(&str, &str, &str, &str)] = &[
     ("select k, count(*) from spilled group by k", "0A000", "unlogged table public.spilled_1", "set logged"),
     ("select k, count(*) from mother group by k", "0A000", "inheritance", "Partition it"),
     ("select k, count(*) from child group by k", "0A000", "inheritance", "Partition it"),
-    ("select k, count(*) from guarded group by k", "0A000", "row security", "every row"),
+    ("select k, count(*) from guarded group by k", "0A000", "row security", "pulso.allow_row_security = on"),
+    ("select k, count(*) from hidden group by k", "0A000", "forced row security", "no force"),
     ("select relname, count(*) from pg_class group by 1", "0A000", "system table", "application"),
     ("select k, count(*) from (select * from t) s group by k", "0A000", "anything but a table", "no subquery"),
     ("select k, count(*) from generate_series(1, 3) k group by k", "0A000", "anything but a table", "function"),
@@ -267,4 +269,33 @@ async fn a_role_that_does_not_own_the_table_is_refused_and_one_that_does_is_not(
         .await
         .unwrap();
     client.batch_execute("drop owned by engine_keeper, engine_stranger, engine_cashier cascade; drop role engine_keeper, engine_stranger, engine_cashier").await.unwrap();
+}
+
+/// Row security is not bypassed in silence, whichever comes first.
+#[tokio::test]
+async fn row_security_is_acknowledged_or_refused() {
+    let db = Db::empty().await;
+    let client = db.connect().await;
+    client
+        .batch_execute(
+            "create extension pulso; create table t (k int, tenant text); insert into t values (1, 'a'), (2, 'b');
+             create policy own on t using (tenant = current_user);
+             select pulso.create_rollup('public.r', 'select k, count(*) as n from public.t group by k')",
+        )
+        .await
+        .unwrap();
+    let enable = "alter table t enable row level security";
+    expect(&client, enable, "0A000", "all rows", "pulso.allow_row_security").await;
+    client.batch_execute(&format!("begin; set local pulso.allow_row_security = on; {enable}; commit")).await.unwrap();
+    // Said once: later changes of the table need not say it again.
+    client.batch_execute("alter table t add column c int; insert into t values (1, 'c', 1)").await.unwrap();
+    expect(&client, "alter table t force row level security", "0A000", "forced row security", "Drop it").await;
+    let another = "select pulso.create_rollup('public.s', 'select count(*) as n from public.t')";
+    expect(&client, another, "0A000", "row security", "pulso.allow_row_security").await;
+    client
+        .batch_execute(&format!("set pulso.allow_row_security = on; {another}; select pulso.repair('public.r')"))
+        .await
+        .unwrap();
+    let figures = client.query_one("select (select sum(n) from r)::bigint, (select n from s)", &[]).await.unwrap();
+    assert_eq!((figures.get::<_, i64>(0), figures.get::<_, i64>(1)), (3, 3));
 }

@@ -8,6 +8,7 @@ use crate::pg::lock::{self, Tag};
 use crate::pg::query::{self, Definition};
 use crate::pg::session::{self, AsRole, PinnedPath, ShortWaits, arg};
 use crate::pg::{tree, xact};
+use crate::settings;
 use pgrx::prelude::*;
 use pgrx::spi::{quote_identifier, quote_qualified_identifier};
 
@@ -146,9 +147,9 @@ pub fn make(wanted: &Wanted<'_>) -> Result<i32, Refusal> {
         let _role = AsRole::become_role(owner);
         session::run(
             "with made as (
-               insert into pulso.rollup (id, view, definition, source, base, delta, replaces, joined, companion_of, partitions)
+               insert into pulso.rollup (id, view, definition, source, base, delta, replaces, joined, companion_of, partitions, shows_all_rows)
                overriding system value
-               values ($1, $2, $3::regclass, $4, $5::regclass, $6::regclass, $7, $8::oid[]::regclass[], $9, $10::oid[]::regclass[])
+               values ($1, $2, $3::regclass, $4, $5::regclass, $6::regclass, $7, $8::oid[]::regclass[], $9, $10::oid[]::regclass[], $11)
                returning id)
              insert into pulso.state (id, live, reason) select id, false, 'not built yet' from made",
             &[
@@ -162,6 +163,7 @@ pub fn make(wanted: &Wanted<'_>) -> Result<i32, Refusal> {
                 arg(joined.clone()),
                 arg(wanted.companion_of),
                 arg(partitions::of(definition.fact())),
+                arg(settings::allow_row_security()),
             ],
         );
     }
@@ -314,7 +316,7 @@ pub fn refuse_partition(table: pg_sys::Oid, owner: pg_sys::Oid) -> Result<(), Re
 
 fn refuse_source(table: pg_sys::Oid) -> Result<(), Refusal> {
     refuse_stranger(table, format!("table {}", session::qualified_name(table)))?;
-    refuse_obstacle(table, |_| true)
+    refuse_obstacle(table, |obstacle| obstacle != "row security" || !settings::allow_row_security())
 }
 
 /// Refuses tables that can be counted, but not joined.
@@ -360,7 +362,12 @@ fn refuse_obstacle(table: pg_sys::Oid, matters: impl Fn(&str) -> bool) -> Result
         ),
         "row security" => (
             "table with row security",
-            "The rollup would show every row to whoever may read it; this version refuses that.",
+            "The rollup would show figures of every row to whoever may read it; where that is meant, set \
+             pulso.allow_row_security = on first.",
+        ),
+        "forced row security" => (
+            "table with forced row security",
+            "It hides rows from their owner too, with whose eyes the rollup would be filled; use no force.",
         ),
         "inherited" => {
             ("table with inheritance", "Partition it instead, or roll up each table and combine them in a view.")
