@@ -93,6 +93,28 @@ make_tree() {
   echo "$packages" >"$tree/pulso-packages"
 }
 
+# A PgBouncer that keeps prepared statements (1.21 or newer), for the tests of the service.
+make_pooler() {
+  local tree="$DIR/pgbouncer" new="$DIR/pgbouncer.new" site libraries loader
+  [ -x "$tree/usr/sbin/pgbouncer" ] && return 0
+  site=$(mirror)
+  [ -n "$site" ] || return 0
+  install_tools
+  say "unpacks PgBouncer of trixie into $tree"
+  rm -rf "$new" "$tree"
+  if ! mmdebstrap --quiet --variant=extract --include=pgbouncer trixie "$new" "deb $site trixie main" </dev/null >"$DIR/pgbouncer.log" 2>&1; then
+    say "PgBouncer of trixie is not here for the tests: mmdebstrap does not unpack it"
+    return 0
+  fi
+  rm -rf "$new"/usr/share "$new"/var
+  chmod 755 "$new"
+  mv "$new" "$tree"
+  libraries=$(dirname "$(find "$tree/usr/lib" -name libc.so.6 | head -n1)")
+  loader=$(patchelf --print-interpreter "$tree/usr/sbin/pgbouncer")
+  patchelf --set-interpreter "$tree/usr$loader" --force-rpath --set-rpath "$libraries" "$tree/usr/sbin/pgbouncer"
+  "$tree/usr/sbin/pgbouncer" --version >/dev/null || rm -rf "$tree"
+}
+
 [ "$DIR" != none ] || cannot "PULSO_SERVERS is none"
 mkdir -p "$DIR"
 exec 9>"$DIR/lock"
@@ -105,3 +127,4 @@ while read -r release major packages <&3; do
   PGRX_HOME="$TARGET/servers/pg$major" PG_CONFIG="$bin/pg_config" bash scripts/setup.sh </dev/null >&2
   echo "$bin"
 done 3<<<"$WANTED"
+make_pooler

@@ -2,7 +2,7 @@
 
 use crate::db::{DatabaseArgs, Server};
 use crate::error::Result;
-use crate::{access, demo, doctor, job, key, kpi, load, migrate, rollup, serve, simulate, worker};
+use crate::{access, config, demo, doctor, job, key, kpi, load, migrate, rollup, serve, simulate, worker};
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
 
@@ -12,6 +12,10 @@ use std::process::ExitCode;
 #[derive(Debug, Parser)]
 #[command(name = "pulso", version, propagate_version = true)]
 pub struct Cli {
+    /// File with settings: a key for each flag, a section for each command [default: pulso.toml here, else /etc/pulso/pulso.toml]
+    #[arg(long, env = "PULSO_CONFIG", global = true, value_name = "FILE")]
+    pub config: Option<std::path::PathBuf>,
+
     #[command(flatten)]
     pub database: DatabaseArgs,
 
@@ -51,6 +55,9 @@ pub enum Command {
     Kpi(kpi::KpiArgs),
     /// Everything at once: a private server, 90 days of history, a simulator selling, the service and the dashboard
     Demo(demo::DemoArgs),
+    /// Look at pulso.toml and the environment
+    #[command(subcommand)]
+    Config(config::ConfigCommand),
     /// Print the OpenAPI document of the service
     Openapi,
 }
@@ -60,6 +67,9 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
     if matches!(cli.command, Command::Openapi) {
         println!("{}", serve::openapi_json()?);
         return Ok(ExitCode::SUCCESS);
+    }
+    if let Command::Config(command) = cli.command {
+        return config::run(command);
     }
     let server = Server::open(&cli.database).await?;
     let outcome = match cli.command {
@@ -75,7 +85,7 @@ pub async fn run(cli: Cli) -> Result<ExitCode> {
         Command::Access(command) => access::run(&server, command).await,
         Command::Kpi(args) => kpi::run(&server, args).await,
         Command::Demo(args) => demo::run(&server, args).await,
-        Command::Openapi => Ok(ExitCode::SUCCESS),
+        Command::Config(_) | Command::Openapi => Ok(ExitCode::SUCCESS),
     };
     let closed = server.close().await;
     let code = outcome?;

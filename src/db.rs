@@ -2,6 +2,7 @@
 
 use crate::cluster::{self, Cluster};
 use crate::error::{Error, Result};
+use crate::pooler;
 use clap::Args;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
 use std::path::PathBuf;
@@ -15,6 +16,10 @@ pub struct DatabaseArgs {
     #[arg(long, env = "DATABASE_URL", hide_env_values = true, global = true, value_name = "URL")]
     pub database_url: Option<String>,
 
+    /// The server itself, where DATABASE_URL leads through a pooler in transaction mode: for all but the reads of `pulso serve`
+    #[arg(long, env = "PULSO_DIRECT_URL", hide_env_values = true, global = true, value_name = "URL")]
+    pub direct_url: Option<String>,
+
     /// Where the private PostgreSQL keeps its data [default: pulso/ under the XDG data directory; /var/lib/pulso for root]
     #[arg(long, env = "PULSO_DATA_DIR", global = true, value_name = "DIR")]
     pub data_dir: Option<PathBuf>,
@@ -27,22 +32,36 @@ pub struct DatabaseArgs {
 /// A server to work on, for as long as this value lives; `close` stops a private one.
 pub struct Server {
     url: String,
+    direct: Option<String>,
     cluster: Option<Cluster>,
 }
 
 impl Server {
     pub async fn open(args: &DatabaseArgs) -> Result<Self> {
         if let Some(url) = &args.database_url {
-            return Ok(Self { url: url.clone(), cluster: None });
+            return Ok(Self { url: url.clone(), direct: args.direct_url.clone(), cluster: None });
         }
         let options = cluster::Options { data_dir: args.data_dir.clone(), fresh: args.fresh, ..Default::default() };
         let cluster = Cluster::start(&options).await?;
-        Ok(Self { url: cluster.url().to_owned(), cluster: Some(cluster) })
+        Ok(Self { url: cluster.url().to_owned(), direct: None, cluster: Some(cluster) })
     }
 
-    /// A connection string; it may hold a password, so it is never printed.
+    /// Straight to the server. A connection string may hold a password, so it is never printed.
     pub fn url(&self) -> &str {
+        self.direct.as_deref().unwrap_or(&self.url)
+    }
+
+    /// For reads, which may go through a pooler.
+    pub fn url_of_reads(&self) -> &str {
         &self.url
+    }
+
+    /// Refuses a pooler in transaction mode where the server itself has to be asked.
+    pub async fn require_sessions(&self) -> Result<()> {
+        match self.cluster {
+            Some(_) => Ok(()),
+            None => pooler::refuse(self.url()).await,
+        }
     }
 
     pub fn cluster(&self) -> Option<&Cluster> {
@@ -50,7 +69,7 @@ impl Server {
     }
 
     pub async fn connect(&self) -> Result<Client> {
-        connect(&self.url).await
+        connect(self.url()).await
     }
 
     /// Stops a private cluster that this process started; leaves any other server alone.
@@ -65,8 +84,11 @@ impl Server {
 pub(crate) fn config(url: &str) -> Result<Config> {
     let mut config: Config = url.parse().map_err(|error: tokio_postgres::Error| {
         let cause = std::error::Error::source(&error).map(ToString::to_string).unwrap_or_default();
-        Error::usage(format!("DATABASE_URL cannot be read: {cause}"))
-            .with_hint("Write it as postgresql://user:password@host:5432/database")
+        // What it quotes may be a piece of the password.
+        let cause = cause.split('`').next().unwrap_or_default().trim_end();
+        Error::usage(format!("DATABASE_URL cannot be read: {cause}")).with_hint(
+            "Write it as postgresql://user:password@host:5432/database, with %40 for @, %3A for : and %3F for ? in the password",
+        )
     })?;
     if config.get_application_name().is_none() {
         config.application_name("pulso");

@@ -161,7 +161,7 @@ async fn show(
             None => std::future::pending().await,
         }
     };
-    let pool = read::pool(server.url(), 1)?;
+    let pool = read::pool(server.url(), 1, read::Pooling::Session)?;
     let every = Duration::from_secs(if std::io::stdout().is_terminal() { 1 } else { 5 });
     let style = kpi::style(lang);
     let head = || header(service.url(), &counters, lang);

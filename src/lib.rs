@@ -5,6 +5,7 @@
 pub mod access;
 pub mod cli;
 pub mod cluster;
+pub mod config;
 pub mod db;
 pub mod demo;
 pub mod doctor;
@@ -17,6 +18,7 @@ pub mod kpi;
 pub mod load;
 pub mod logs;
 pub mod migrate;
+pub mod pooler;
 pub mod read;
 pub mod retail;
 pub mod rollup;

@@ -1,10 +1,12 @@
-use clap::Parser;
-use pulso::cli::Cli;
 use std::process::ExitCode;
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match pulso::cli::run(Cli::parse()).await {
+    let outcome = match pulso::config::command_line(std::env::args_os()) {
+        Ok(cli) => pulso::cli::run(cli).await,
+        Err(error) => Err(error),
+    };
+    match outcome {
         Ok(code) => code,
         Err(error) => {
             eprintln!("pulso: {error}");

@@ -9,9 +9,8 @@ pub use format::Lang;
 use crate::db::Server;
 use crate::error::{Error, Result};
 use crate::interrupt;
-use crate::read::{self, Dashboard, ReadError, Store};
+use crate::read::{self, Dashboard, Pool, Pooling, ReadError, Reader, Store};
 use crate::serve::params;
-use deadpool_postgres::{Client, Pool};
 use jiff::civil::Date;
 use screen::{Screen, emit, page};
 use std::future::Future;
@@ -48,7 +47,7 @@ pub struct KpiArgs {
 }
 
 pub async fn run(server: &Server, args: KpiArgs) -> Result<ExitCode> {
-    let pool = read::pool(server.url(), 1)?;
+    let pool = read::pool(server.url(), 1, Pooling::Session)?;
     let style = style(args.lang.unwrap_or_else(Lang::from_env));
     let choice = Choice { store: args.store, date: args.date };
     let Some(seconds) = args.watch else {
@@ -168,7 +167,7 @@ impl Choice {
         Ok(days)
     }
 
-    async fn stores(&self, client: &Client) -> Result<Vec<Uuid>> {
+    async fn stores(&self, client: &Reader) -> Result<Vec<Uuid>> {
         if let Some(id) = self.store.as_deref().and_then(|text| params::uuid(text).ok()) {
             return Ok(vec![id]);
         }

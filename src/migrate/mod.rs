@@ -140,6 +140,7 @@ pub async fn run(server: &Server, command: Command) -> Result<ExitCode> {
         Command::Verify(output) => report_differences(&client, output.json).await,
         Command::Up(args) => {
             known(&args.packs)?;
+            server.require_sessions().await?;
             let wish = args.tier.wish(server);
             if args.dry_run {
                 return dry_run(&client, &args, wish).await;
@@ -227,6 +228,7 @@ async fn take_back(server: &Server, client: &mut Client, args: UndoArgs) -> Resu
         }
         return Ok(ExitCode::SUCCESS);
     }
+    server.require_sessions().await?;
     let watcher = server.connect().await?;
     let mut runner = Runner::seen(client, watcher, interrupt::token(), !args.output.json).await?;
     let outcome = undo_locked(&mut runner, &args.pack, args.to, args.drop_data).await;

@@ -1,7 +1,6 @@
 //! A shop's products in classes A, B and C.
 
-use super::{DateRange, Money, Number, ReadError, Store, as_date, rows};
-use deadpool_postgres::Client;
+use super::{DateRange, Money, Number, ReadError, Reader, Store, as_date, rows, sql};
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -52,8 +51,8 @@ pub struct AbcProduct {
 }
 
 /// The range is the caller's to bound.
-pub async fn product_abc(client: &Client, store: &Store, range: DateRange) -> Result<ProductAbc, ReadError> {
-    let sql = include_str!("../../sql/query/abc.sql");
+pub async fn product_abc(client: &Reader, store: &Store, range: DateRange) -> Result<ProductAbc, ReadError> {
+    let sql = sql!("abc");
     let products = rows(client, sql, &[&store.id, &range.from, &range.to]).await?;
     Ok(ProductAbc { store_id: store.id, store_name: store.name.clone(), from: range.from, to: range.to, products })
 }

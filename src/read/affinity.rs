@@ -1,7 +1,6 @@
 //! Products that are bought together.
 
-use super::{DateRange, Number, ReadError, Store, as_date, rows};
-use deadpool_postgres::Client;
+use super::{DateRange, Number, ReadError, Reader, Store, as_date, rows, sql};
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -48,13 +47,13 @@ pub struct Pair {
 
 /// Range, fewest tickets and limit are the caller's to bound.
 pub async fn affinity(
-    client: &Client,
+    client: &Reader,
     store: &Store,
     range: DateRange,
     least: u16,
     limit: u16,
 ) -> Result<Affinity, ReadError> {
-    let sql = include_str!("../../sql/query/affinity.sql");
+    let sql = sql!("affinity");
     let (least, limit) = (i32::from(least), i64::from(limit));
     let pairs = rows(client, sql, &[&store.id, &range.from, &range.to, &least, &limit]).await?;
     Ok(Affinity { store_id: store.id, store_name: store.name.clone(), from: range.from, to: range.to, pairs })

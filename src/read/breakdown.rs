@@ -1,7 +1,6 @@
 //! A shop's sales by hour, weekday or month.
 
-use super::{DateRange, Money, Number, ReadError, Store, as_date, rows};
-use deadpool_postgres::Client;
+use super::{DateRange, Money, Number, ReadError, Reader, Store, as_date, rows, sql};
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
@@ -84,12 +83,12 @@ pub struct BreakdownRow {
 
 /// The range is the caller's to bound.
 pub async fn sales_breakdown(
-    client: &Client,
+    client: &Reader,
     store: &Store,
     range: DateRange,
     dimension: Dimension,
 ) -> Result<SalesBreakdown, ReadError> {
-    let sql = include_str!("../../sql/query/breakdown.sql");
+    let sql = sql!("breakdown");
     let rows = rows(client, sql, &[&store.id, &range.from, &range.to, &dimension.as_str()]).await?;
     Ok(SalesBreakdown {
         store_id: store.id,

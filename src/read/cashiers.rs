@@ -1,7 +1,6 @@
 //! What each cashier rang up.
 
-use super::{DateRange, Money, Number, ReadError, Store, as_date, rows};
-use deadpool_postgres::Client;
+use super::{DateRange, Money, Number, ReadError, Reader, Store, as_date, rows, sql};
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -59,8 +58,8 @@ pub struct Cashier {
 }
 
 /// The range is the caller's to bound.
-pub async fn cashiers(client: &Client, store: &Store, range: DateRange) -> Result<Cashiers, ReadError> {
-    let sql = include_str!("../../sql/query/cashiers.sql");
+pub async fn cashiers(client: &Reader, store: &Store, range: DateRange) -> Result<Cashiers, ReadError> {
+    let sql = sql!("cashiers");
     let cashiers = rows(client, sql, &[&store.id, &range.from, &range.to]).await?;
     Ok(Cashiers { store_id: store.id, store_name: store.name.clone(), from: range.from, to: range.to, cashiers })
 }

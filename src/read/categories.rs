@@ -1,7 +1,6 @@
 //! What each category brought in.
 
-use super::{DateRange, Money, Number, ReadError, Store, as_date, rows};
-use deadpool_postgres::Client;
+use super::{DateRange, Money, Number, ReadError, Reader, Store, as_date, rows, sql};
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -45,8 +44,8 @@ pub struct Category {
 }
 
 /// The range is the caller's to bound.
-pub async fn category_mix(client: &Client, store: &Store, range: DateRange) -> Result<CategoryMix, ReadError> {
-    let sql = include_str!("../../sql/query/categories.sql");
+pub async fn category_mix(client: &Reader, store: &Store, range: DateRange) -> Result<CategoryMix, ReadError> {
+    let sql = sql!("categories");
     let categories = rows(client, sql, &[&store.id, &range.from, &range.to]).await?;
     Ok(CategoryMix { store_id: store.id, store_name: store.name.clone(), from: range.from, to: range.to, categories })
 }

@@ -1,7 +1,6 @@
 //! Shops side by side.
 
-use super::{DateRange, Money, Number, ReadError, as_date, rows};
-use deadpool_postgres::Client;
+use super::{DateRange, Money, Number, ReadError, Reader, as_date, rows, sql};
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -56,13 +55,13 @@ pub struct ChainStore {
 }
 
 /// The latest business date of any of the shops.
-pub async fn chain_today(client: &Client, only: &Option<Vec<Uuid>>) -> Result<Date, ReadError> {
-    let statement = client.prepare_cached(include_str!("../../sql/query/chain_today.sql")).await?;
-    Ok(client.query_one(&statement, &[only]).await?.try_get(0)?)
+pub async fn chain_today(client: &Reader, only: &Option<Vec<Uuid>>) -> Result<Date, ReadError> {
+    let sql = sql!("chain_today");
+    Ok(client.query_one(sql, &[only]).await?.try_get(0)?)
 }
 
 /// The range is the caller's to bound.
-pub async fn chain(client: &Client, only: &Option<Vec<Uuid>>, range: DateRange) -> Result<Chain, ReadError> {
-    let stores = rows(client, include_str!("../../sql/query/chain.sql"), &[only, &range.from, &range.to]).await?;
+pub async fn chain(client: &Reader, only: &Option<Vec<Uuid>>, range: DateRange) -> Result<Chain, ReadError> {
+    let stores = rows(client, sql!("chain"), &[only, &range.from, &range.to]).await?;
     Ok(Chain { from: range.from, to: range.to, stores })
 }

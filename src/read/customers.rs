@@ -1,7 +1,6 @@
 //! Who buys: new customers and those who come back.
 
-use super::{DateRange, Money, ReadError, Store, as_date, rows};
-use deadpool_postgres::Client;
+use super::{DateRange, Money, ReadError, Reader, Store, as_date, rows, sql};
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -55,8 +54,8 @@ pub struct CustomerFigures {
 }
 
 /// The range is the caller's to bound.
-pub async fn customers(client: &Client, store: &Store, range: DateRange) -> Result<Customers, ReadError> {
-    let sql = include_str!("../../sql/query/customers.sql");
+pub async fn customers(client: &Reader, store: &Store, range: DateRange) -> Result<Customers, ReadError> {
+    let sql = sql!("customers");
     let mut all: Vec<CustomerFigures> = rows(client, sql, &[&store.id, &range.from, &range.to]).await?;
     let figures = all.pop().ok_or_else(|| ReadError::Failed("a summary without a row".to_owned()))?;
     Ok(Customers { store_id: store.id, store_name: store.name.clone(), from: range.from, to: range.to, figures })

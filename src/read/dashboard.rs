@@ -1,7 +1,6 @@
 //! A shop's business day.
 
-use super::{Money, Number, ReadError, as_date};
-use deadpool_postgres::Client;
+use super::{Money, Number, ReadError, Reader, as_date, sql};
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use tokio_postgres::error::SqlState;
@@ -121,12 +120,14 @@ struct Compared {
 }
 
 /// The business day `date` of a shop, or its day now.
-pub async fn dashboard(client: &Client, store: Uuid, date: Option<Date>) -> Result<Dashboard, ReadError> {
-    let statement = client.prepare_cached(include_str!("../../sql/query/dashboard.sql")).await?;
-    let row = client.query_one(&statement, &[&store, &date]).await.map_err(|error| match error.code() {
+pub async fn dashboard(client: &Reader, store: Uuid, date: Option<Date>) -> Result<Dashboard, ReadError> {
+    let sql = sql!("dashboard");
+    let row = client.query_opt(sql, &[&store, &date]).await.map_err(|error| match error.code() {
         Some(&SqlState::NO_DATA_FOUND) => ReadError::UnknownStore(store),
         _ => error.into(),
     })?;
+    // The function raises where there is no such shop.
+    let row = row.ok_or(ReadError::UnknownStore(store))?;
     let Json(payment_mix) = row.try_get("payment_mix")?;
     let Json(hourly) = row.try_get("hourly")?;
     let Json(Compared { yesterday, last_week }) = row.try_get("compared")?;

@@ -1,7 +1,6 @@
 //! How old the figures are.
 
-use super::{ReadError, rows};
-use deadpool_postgres::Client;
+use super::{ReadError, Reader, rows, sql};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
@@ -32,6 +31,6 @@ pub struct FreshView {
     pub detail: Option<String>,
 }
 
-pub async fn freshness(client: &Client) -> Result<Freshness, ReadError> {
-    Ok(Freshness { views: rows(client, include_str!("../../sql/query/freshness.sql"), &[]).await? })
+pub async fn freshness(client: &Reader) -> Result<Freshness, ReadError> {
+    Ok(Freshness { views: rows(client, sql!("freshness"), &[]).await? })
 }

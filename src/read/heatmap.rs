@@ -1,7 +1,6 @@
 //! A shop's sales by weekday and hour.
 
-use super::{DateRange, Money, ReadError, Store, as_date, rows};
-use deadpool_postgres::Client;
+use super::{DateRange, Money, ReadError, Reader, Store, as_date, rows, sql};
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -45,8 +44,8 @@ pub struct HeatmapCell {
 }
 
 /// The range is the caller's to bound.
-pub async fn heatmap(client: &Client, store: &Store, range: DateRange) -> Result<Heatmap, ReadError> {
-    let sql = include_str!("../../sql/query/heatmap.sql");
+pub async fn heatmap(client: &Reader, store: &Store, range: DateRange) -> Result<Heatmap, ReadError> {
+    let sql = sql!("heatmap");
     let cells = rows(client, sql, &[&store.id, &range.from, &range.to]).await?;
     Ok(Heatmap { store_id: store.id, store_name: store.name.clone(), from: range.from, to: range.to, cells })
 }

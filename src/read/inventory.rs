@@ -1,7 +1,6 @@
 //! What is on the shelves, and how long it lasts.
 
-use super::{Money, Number, ReadError, Store, rows};
-use deadpool_postgres::Client;
+use super::{Money, Number, ReadError, Reader, Store, rows, sql};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 use uuid::Uuid;
@@ -63,11 +62,10 @@ pub struct StockCover {
 }
 
 /// Days and limit are the caller's to bound.
-pub async fn inventory(client: &Client, store: &Store, days: u16, limit: u16) -> Result<Inventory, ReadError> {
-    let mut all: Vec<InventoryTotals> =
-        rows(client, include_str!("../../sql/query/inventory.sql"), &[&store.id]).await?;
+pub async fn inventory(client: &Reader, store: &Store, days: u16, limit: u16) -> Result<Inventory, ReadError> {
+    let mut all: Vec<InventoryTotals> = rows(client, sql!("inventory"), &[&store.id]).await?;
     let totals = all.pop().ok_or_else(|| ReadError::Failed("a summary without a row".to_owned()))?;
     let (days, limit) = (i32::from(days), i64::from(limit));
-    let products = rows(client, include_str!("../../sql/query/stock_cover.sql"), &[&store.id, &days, &limit]).await?;
+    let products = rows(client, sql!("stock_cover"), &[&store.id, &days, &limit]).await?;
     Ok(Inventory { store_id: store.id, store_name: store.name.clone(), totals, days, products })
 }

@@ -35,13 +35,13 @@ pub use freshness::{FreshView, Freshness, freshness};
 pub use heatmap::{Heatmap, HeatmapCell, heatmap};
 pub use inventory::{Inventory, InventoryTotals, StockCover, inventory};
 pub use payments::{PaymentMethod, Payments, TenderTotal, payments};
-pub use pool::pool;
+pub(crate) use pool::sql;
+pub use pool::{Pool, Pooling, Reader, Sql, pool};
 pub use products::{Product, Ranking, TopProducts, top_products};
 pub use rfm::{Rfm, RfmCustomer, Segment, rfm};
 pub use sales::{Grain, Period, SalesSeries, sales};
 pub use stores::{Store, StorePage, store, stores};
 
-use deadpool_postgres::Client;
 use jiff::civil::Date;
 use serde::Serializer;
 use serde::de::DeserializeOwned;
@@ -68,17 +68,16 @@ fn as_date<S: Serializer>(date: &Date, serializer: S) -> Result<S::Ok, S::Error>
 
 /// Rows of a query that gives each as one JSON object, amounts as text.
 async fn rows<T: DeserializeOwned>(
-    client: &Client,
-    sql: &str,
+    client: &Reader,
+    sql: Sql,
     parameters: &[&(dyn ToSql + Sync)],
 ) -> Result<Vec<T>, ReadError> {
-    let statement = client.prepare_cached(sql).await?;
-    let rows = client.query(&statement, parameters).await?;
+    let rows = client.query(sql, parameters).await?;
     rows.iter().map(|row| Ok(row.try_get::<_, Json<T>>(0)?.0)).collect()
 }
 
 /// Whether the contract that these reads need is in the database.
-pub async fn is_migrated(client: &Client) -> Result<bool, ReadError> {
-    let statement = client.prepare_cached(include_str!("../../sql/query/ready.sql")).await?;
-    Ok(client.query_one(&statement, &[]).await?.try_get(0)?)
+pub async fn is_migrated(client: &Reader) -> Result<bool, ReadError> {
+    let sql = sql!("ready");
+    Ok(client.query_one(sql, &[]).await?.try_get(0)?)
 }

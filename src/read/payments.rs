@@ -1,7 +1,6 @@
 //! How a shop was paid.
 
-use super::{DateRange, Money, Number, ReadError, Store, as_date, rows};
-use deadpool_postgres::Client;
+use super::{DateRange, Money, Number, ReadError, Reader, Store, as_date, rows, sql};
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -58,9 +57,9 @@ pub struct TenderTotal {
 }
 
 /// The range is the caller's to bound.
-pub async fn payments(client: &Client, store: &Store, range: DateRange) -> Result<Payments, ReadError> {
-    let methods = include_str!("../../sql/query/payments.sql");
-    let tenders = include_str!("../../sql/query/tenders.sql");
+pub async fn payments(client: &Reader, store: &Store, range: DateRange) -> Result<Payments, ReadError> {
+    let methods = sql!("payments");
+    let tenders = sql!("tenders");
     Ok(Payments {
         store_id: store.id,
         store_name: store.name.clone(),

@@ -1,32 +1,97 @@
-//! Connections for reads.
+//! Connections for reads: to the server itself, or through a pooler that gives a session away after each transaction.
+//!
+//! Straight to the server, a statement is prepared once per connection, and the session is set up when it is made. Behind
+//! PgBouncer in transaction mode neither lasts, and what is set would stay behind for whoever gets that session next, so
+//! each read is a transaction that brings its settings along: three messages on the way at once, one round trip. From
+//! PgBouncer 1.21 on it keeps prepared statements itself; before that the statement has no name.
 
+use super::ReadError;
 use crate::error::{Error, Result};
-use deadpool_postgres::{Hook, HookError, Manager, ManagerConfig, Pool, RecyclingMethod, Runtime, Timeouts};
+use deadpool_postgres::{
+    Client, Hook, HookError, Manager, ManagerConfig, Pool as Connections, PoolError, RecyclingMethod, Runtime, Status,
+    Timeouts,
+};
+use std::collections::HashMap;
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
-use tokio_postgres::NoTls;
+use tokio_postgres::types::{ToSql, Type};
+use tokio_postgres::{NoTls, Row, SimpleQueryMessage};
 
-/// A read may take this long in the database.
-const STATEMENT_TIMEOUT_MS: u64 = 5_000;
 /// A read waits this long for a free connection, and a connection this long for the server.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
 
-/// Sessions that only read, with bounds of their own and no dependence on the role's settings.
+/// What a read runs under, whatever the role's own settings are. A read gets 5 s in the database.
 ///
-/// Each read has one shape whatever its parameters, and planning it costs more than running it (the dashboard, whose
-/// rollups are unions of base and deltas: 10 ms against 2): a plan is made once per connection and kept.
-pub fn pool(url: &str, size: usize) -> Result<Pool> {
-    let setup = format!(
-        "set statement_timeout = {STATEMENT_TIMEOUT_MS};
-         set lock_timeout = 2000;
-         set plan_cache_mode = force_generic_plan;
-         set jit = off;
-         set default_transaction_read_only = on;
-         set time zone 'UTC';
-         set datestyle = 'ISO, YMD'"
-    );
+/// Each has one shape whatever its parameters, and planning it costs more than running it (the dashboard, whose rollups
+/// are unions of base and deltas: 10 ms against 2): a plan is made once and kept.
+const SETTINGS: [(&str, &str); 6] = [
+    ("statement_timeout", "5000"),
+    ("lock_timeout", "2000"),
+    ("plan_cache_mode", "force_generic_plan"),
+    ("jit", "off"),
+    ("timezone", "'UTC'"),
+    ("datestyle", "'ISO, YMD'"),
+];
+
+/// Whether what a session is told lasts.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Pooling {
+    /// Straight to the server, or through a pooler in session mode.
+    #[default]
+    Session,
+    /// Through a pooler in transaction mode.
+    Transaction {
+        /// It keeps prepared statements (PgBouncer 1.21, `max_prepared_statements`).
+        prepared: bool,
+    },
+}
+
+/// A statement and the name that it goes by, in metrics and logs.
+#[derive(Debug, Clone, Copy)]
+pub struct Sql {
+    pub name: &'static str,
+    pub text: &'static str,
+}
+
+/// The statement of a file in `sql/query`.
+macro_rules! sql {
+    ($name:literal) => {
+        $crate::read::Sql {
+            name: $name,
+            text: include_str!(concat!(env!("CARGO_MANIFEST_DIR"), "/sql/query/", $name, ".sql")),
+        }
+    };
+}
+pub(crate) use sql;
+
+struct Shared {
+    pooling: Pooling,
+    /// The transaction's beginning.
+    begin: String,
+    /// The parameters' types of each statement: one without a name has to bring them.
+    types: RwLock<HashMap<&'static str, Arc<[Type]>>>,
+}
+
+/// A pool of sessions that only read.
+#[derive(Clone)]
+pub struct Pool {
+    connections: Connections,
+    shared: Arc<Shared>,
+}
+
+/// A session that only reads, until it is dropped.
+pub struct Reader {
+    client: Client,
+    shared: Arc<Shared>,
+}
+
+/// At most `size` connections, none of them made yet.
+pub fn pool(url: &str, size: usize, pooling: Pooling) -> Result<Pool> {
+    let settings = |set: &str| SETTINGS.map(|(name, value)| format!("{set} {name} = {value}")).join("; ");
+    let setup = format!("{}; set default_transaction_read_only = on", settings("set"));
     let manager =
         Manager::from_config(crate::db::config(url)?, NoTls, ManagerConfig { recycling_method: RecyclingMethod::Fast });
-    Pool::builder(manager)
+    let connections = Connections::builder(manager)
         .max_size(size)
         .runtime(Runtime::Tokio1)
         .timeouts(Timeouts {
@@ -36,8 +101,101 @@ pub fn pool(url: &str, size: usize) -> Result<Pool> {
         })
         .post_create(Hook::async_fn(move |client, _| {
             let setup = setup.clone();
-            Box::pin(async move { client.batch_execute(&setup).await.map_err(HookError::Backend) })
+            Box::pin(async move {
+                match pooling {
+                    Pooling::Session => client.batch_execute(&setup).await.map_err(HookError::Backend),
+                    Pooling::Transaction { .. } => Ok(()),
+                }
+            })
         }))
         .build()
-        .map_err(|error| Error::failed(format!("cannot make a connection pool: {error}")))
+        .map_err(|error| Error::failed(format!("cannot make a connection pool: {error}")))?;
+    let begin = format!("begin read only; {}", settings("set local"));
+    Ok(Pool { connections, shared: Arc::new(Shared { pooling, begin, types: RwLock::default() }) })
+}
+
+impl Pool {
+    pub async fn get(&self) -> Result<Reader, PoolError> {
+        Ok(Reader { client: self.connections.get().await?, shared: Arc::clone(&self.shared) })
+    }
+
+    pub fn status(&self) -> Status {
+        self.connections.status()
+    }
+
+    pub fn close(&self) {
+        self.connections.close();
+    }
+}
+
+type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
+
+impl Reader {
+    /// All rows of a statement.
+    pub async fn query(&self, sql: Sql, parameters: Parameters<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
+        match self.shared.pooling {
+            Pooling::Session => {
+                let statement = self.client.prepare_cached(sql.text).await?;
+                self.client.query(&statement, parameters).await
+            }
+            Pooling::Transaction { prepared: true } => {
+                let statement = self.client.prepare_cached(sql.text).await?;
+                self.in_transaction(self.client.query(&statement, parameters)).await
+            }
+            Pooling::Transaction { prepared: false } => {
+                let types = self.types(sql).await?;
+                let typed: Vec<_> = parameters.iter().copied().zip(types.iter().cloned()).collect();
+                self.in_transaction(self.client.query_typed(sql.text, &typed)).await
+            }
+        }
+    }
+
+    /// The first row, if there is one.
+    pub async fn query_opt(&self, sql: Sql, parameters: Parameters<'_>) -> Result<Option<Row>, tokio_postgres::Error> {
+        Ok(self.query(sql, parameters).await?.into_iter().next())
+    }
+
+    /// The one row of a statement that always gives one.
+    pub async fn query_one(&self, sql: Sql, parameters: Parameters<'_>) -> Result<Row, ReadError> {
+        self.query_opt(sql, parameters).await?.ok_or_else(|| ReadError::Failed("a statement gave no row".to_owned()))
+    }
+
+    async fn in_transaction<T>(
+        &self,
+        read: impl Future<Output = Result<T, tokio_postgres::Error>>,
+    ) -> Result<T, tokio_postgres::Error> {
+        // All three are sent at the first poll, in this order: even a read that is given up leaves no transaction open.
+        let (begun, read, ended) = futures_util::join!(
+            self.client.batch_execute(&self.shared.begin),
+            read,
+            self.client.batch_execute("commit")
+        );
+        begun?;
+        let read = read?;
+        ended?;
+        Ok(read)
+    }
+
+    /// Asked once per statement, in one message, so that nothing stays behind.
+    async fn types(&self, sql: Sql) -> Result<Arc<[Type]>, tokio_postgres::Error> {
+        if let Some(known) = self.shared.types.read().unwrap_or_else(PoisonError::into_inner).get(sql.name) {
+            return Ok(Arc::clone(known));
+        }
+        let ask = format!(
+            "begin read only; prepare pulso_types as\n{}\n;
+             select t.type from pg_catalog.pg_prepared_statements s
+              cross join lateral unnest(s.parameter_types::oid[]) with ordinality as t (type, n)
+              where s.name = 'pulso_types' order by t.n;
+             deallocate pulso_types; rollback",
+            sql.text
+        );
+        let answer = self.client.simple_query(&ask).await?;
+        let oids = answer.iter().filter_map(|message| match message {
+            SimpleQueryMessage::Row(row) => row.get(0)?.parse().ok(),
+            _ => None,
+        });
+        let types: Arc<[Type]> = oids.map(|oid| Type::from_oid(oid).unwrap_or(Type::UNKNOWN)).collect();
+        self.shared.types.write().unwrap_or_else(PoisonError::into_inner).insert(sql.name, Arc::clone(&types));
+        Ok(types)
+    }
 }

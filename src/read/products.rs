@@ -1,7 +1,6 @@
 //! A shop's products by what they brought in.
 
-use super::{DateRange, Money, Number, ReadError, Store, as_date};
-use deadpool_postgres::Client;
+use super::{DateRange, Money, Number, ReadError, Reader, Store, as_date, sql};
 use jiff::civil::Date;
 use serde::Serialize;
 use std::str::FromStr;
@@ -78,14 +77,14 @@ pub struct Product {
 
 /// The range and the limit are the caller's to bound.
 pub async fn top_products(
-    client: &Client,
+    client: &Reader,
     store: &Store,
     range: DateRange,
     by: Ranking,
     limit: u16,
 ) -> Result<TopProducts, ReadError> {
-    let statement = client.prepare_cached(include_str!("../../sql/query/top_products.sql")).await?;
-    let rows = client.query(&statement, &[&store.id, &range.from, &range.to, &by.as_str(), &i64::from(limit)]).await?;
+    let sql = sql!("top_products");
+    let rows = client.query(sql, &[&store.id, &range.from, &range.to, &by.as_str(), &i64::from(limit)]).await?;
     let products = rows
         .iter()
         .map(|row| {

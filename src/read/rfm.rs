@@ -1,7 +1,6 @@
 //! Customers by recency, frequency and money.
 
-use super::{DateRange, Money, ReadError, Store, as_date, rows};
-use deadpool_postgres::Client;
+use super::{DateRange, Money, ReadError, Reader, Store, as_date, rows, sql};
 use jiff::civil::Date;
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
@@ -67,9 +66,8 @@ pub struct RfmCustomer {
 }
 
 /// Range and limit are the caller's to bound.
-pub async fn rfm(client: &Client, store: &Store, range: DateRange, limit: u16) -> Result<Rfm, ReadError> {
-    let (customers, segments) =
-        (include_str!("../../sql/query/rfm.sql"), include_str!("../../sql/query/rfm_segments.sql"));
+pub async fn rfm(client: &Reader, store: &Store, range: DateRange, limit: u16) -> Result<Rfm, ReadError> {
+    let (customers, segments) = (sql!("rfm"), sql!("rfm_segments"));
     let limit = i64::from(limit);
     Ok(Rfm {
         store_id: store.id,

@@ -1,7 +1,6 @@
 //! A shop's sales over time.
 
-use super::{DateRange, Money, Number, ReadError, Store, as_date};
-use deadpool_postgres::Client;
+use super::{DateRange, Money, Number, ReadError, Reader, Store, as_date, sql};
 use jiff::civil::Date;
 use serde::Serialize;
 use std::str::FromStr;
@@ -130,13 +129,12 @@ impl Period {
 }
 
 /// The range is the caller's to bound, by `Grain::max_days`.
-pub async fn sales(client: &Client, store: &Store, grain: Grain, range: DateRange) -> Result<SalesSeries, ReadError> {
+pub async fn sales(client: &Reader, store: &Store, grain: Grain, range: DateRange) -> Result<SalesSeries, ReadError> {
     let (sql, last): (_, &str) = match grain {
-        Grain::Hour => (include_str!("../../sql/query/sales_by_hour.sql"), &store.day_start),
-        _ => (include_str!("../../sql/query/sales_by_period.sql"), grain.as_str()),
+        Grain::Hour => (sql!("sales_by_hour"), &store.day_start),
+        _ => (sql!("sales_by_period"), grain.as_str()),
     };
-    let statement = client.prepare_cached(sql).await?;
-    let rows = client.query(&statement, &[&store.id, &range.from, &range.to, &last]).await?;
+    let rows = client.query(sql, &[&store.id, &range.from, &range.to, &last]).await?;
     Ok(SalesSeries {
         store_id: store.id,
         store_name: store.name.clone(),

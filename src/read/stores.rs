@@ -1,7 +1,6 @@
 //! Shops.
 
-use super::{ReadError, as_date};
-use deadpool_postgres::Client;
+use super::{ReadError, Reader, as_date, sql};
 use jiff::civil::Date;
 use jiff::tz::TimeZone;
 use jiff::{Timestamp, ToSpan};
@@ -58,14 +57,14 @@ pub struct StorePage {
 
 /// At most `limit` shops that follow the shop `after`; of `only` where it is given.
 pub async fn stores(
-    client: &Client,
+    client: &Reader,
     only: &Option<Vec<Uuid>>,
     after: Option<Uuid>,
     limit: u16,
 ) -> Result<StorePage, ReadError> {
-    let statement = client.prepare_cached(include_str!("../../sql/query/stores.sql")).await?;
+    let sql = sql!("stores");
     // One more than asked for tells whether there is a next page.
-    let rows = client.query(&statement, &[&after, &(i64::from(limit) + 1), only]).await?;
+    let rows = client.query(sql, &[&after, &(i64::from(limit) + 1), only]).await?;
     let mut stores = rows.iter().map(Store::from_row).collect::<Result<Vec<_>, _>>()?;
     let more = stores.len() > usize::from(limit);
     stores.truncate(usize::from(limit));
@@ -73,9 +72,9 @@ pub async fn stores(
     Ok(StorePage { stores, next })
 }
 
-pub async fn store(client: &Client, id: Uuid) -> Result<Store, ReadError> {
-    let statement = client.prepare_cached(include_str!("../../sql/query/store.sql")).await?;
-    let row = client.query_opt(&statement, &[&id]).await?.ok_or(ReadError::UnknownStore(id))?;
+pub async fn store(client: &Reader, id: Uuid) -> Result<Store, ReadError> {
+    let sql = sql!("store");
+    let row = client.query_opt(sql, &[&id]).await?.ok_or(ReadError::UnknownStore(id))?;
     Ok(Store::from_row(&row)?)
 }
 

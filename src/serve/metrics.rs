@@ -4,7 +4,7 @@ use super::access::Principal;
 use super::problem::Problem;
 use super::state::AppState;
 use crate::key::Role;
-use crate::read::ReadError;
+use crate::read::{ReadError, sql};
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -177,8 +177,8 @@ struct JobOutcome {
 /// What the database knows: the same whichever service is asked.
 async fn of_database(state: &AppState) -> Result<String, ReadError> {
     let client = state.client().await?;
-    let views = client.query(include_str!("../../sql/query/metrics_views.sql"), &[]).await?;
-    let jobs = client.query(include_str!("../../sql/query/metrics_jobs.sql"), &[]).await?;
+    let views = client.query(sql!("metrics_views"), &[]).await?;
+    let jobs = client.query(sql!("metrics_jobs"), &[]).await?;
     let mut registry = Registry::with_prefix("pulso");
     let (staleness, pending, wrong) =
         (Family::<View, Amount>::default(), Family::<View, Amount>::default(), Family::<View, Amount>::default());

@@ -18,7 +18,8 @@ pub use state::{AppState, Settings};
 
 use crate::db::Server;
 use crate::error::{Error, Kind, Result};
-use crate::{fold, interrupt, job, logs, migrate, worker};
+use crate::read::Pooling;
+use crate::{fold, interrupt, job, logs, migrate, pooler, worker};
 use axum::Router;
 use axum::http::{HeaderName, HeaderValue, Method, Uri, header};
 use axum::middleware::{from_fn, from_fn_with_state};
@@ -88,9 +89,9 @@ pub struct ServeArgs {
     #[command(flatten)]
     pub tokens: access::TokenArgs,
 
-    /// Server for the change feed, folding and jobs, where DATABASE_URL leads through a pooler
-    #[arg(long, env = "PULSO_DIRECT_URL", hide_env_values = true, value_name = "URL")]
-    pub direct_url: Option<String>,
+    /// What is between the reads and the server
+    #[arg(long, env = "PULSO_POOLER", value_enum, default_value_t, value_name = "KIND")]
+    pub pooler: pooler::Wish,
 
     /// Run no jobs here: `pulso worker` does elsewhere
     #[arg(long)]
@@ -103,15 +104,15 @@ pub struct ServeArgs {
 
 pub async fn run(server: &Server, args: ServeArgs) -> Result<ExitCode> {
     logs::init("info", args.log_format);
-    let settings = args.settings()?;
+    let mut settings = args.settings()?;
     let stop = interrupt::token();
     match stop.run_until_cancelled(prepare(server, &args)).await {
-        Some(outcome) => outcome?,
+        Some(outcome) => settings.pooling = outcome?,
         None => return Ok(ExitCode::from(interrupt::EXIT_CODE)),
     }
-    let state = AppState::with(server.url(), settings)?;
+    let state = AppState::with(server.url_of_reads(), settings)?;
     let service = Service::start(state.clone(), args.listen, stop.clone()).await?;
-    let direct = args.direct_url.as_deref().unwrap_or(server.url());
+    let direct = server.url();
     state.follow(direct, feed::CHANNEL, stop.clone());
     println!("Pulso at {}", service.url());
     let folder = tokio::spawn(fold::keep_folded(direct.to_owned(), stop.clone()));
@@ -132,11 +133,12 @@ pub async fn run(server: &Server, args: ServeArgs) -> Result<ExitCode> {
 }
 
 impl ServeArgs {
-    fn settings(&self) -> Result<Settings> {
+    pub fn settings(&self) -> Result<Settings> {
         // Refused now, not at the first night.
         worker::Schedule::parse(&format!("daily {}", self.verify_at.as_deref().unwrap_or("04:30")), &self.time_zone)?;
         Ok(Settings {
             pool_size: self.pool_size.into(),
+            pooling: Pooling::default(),
             max_in_flight: self.max_in_flight.into(),
             access: access::Settings {
                 mode: self.auth,
@@ -158,8 +160,9 @@ fn origin(text: &str) -> Result<HeaderValue, String> {
     plain.and(value).ok_or_else(|| "an origin is a scheme and a host, as https://panel.example".to_owned())
 }
 
-/// The database as the service needs it: migrated, by this call where it is told to.
-async fn prepare(server: &Server, args: &ServeArgs) -> Result<()> {
+/// The database as the service needs it: migrated, by this call where it is told to. How reads reach it.
+async fn prepare(server: &Server, args: &ServeArgs) -> Result<Pooling> {
+    server.require_sessions().await?;
     let mut client = server.connect().await?;
     if args.migrate {
         for step in migrate::up(&mut client).await? {
@@ -168,10 +171,18 @@ async fn prepare(server: &Server, args: &ServeArgs) -> Result<()> {
     } else {
         migrate::require(&client).await?;
     }
-    match &args.verify_at {
-        Some(time) => job::reschedule(&client, "verify_rollups", &format!("daily {time}"), &args.time_zone, None).await,
-        None => Ok(()),
+    if let Some(time) = &args.verify_at {
+        job::reschedule(&client, "verify_rollups", &format!("daily {time}"), &args.time_zone, None).await?;
     }
+    let pooling = match server.url_of_reads() == server.url() {
+        true => Pooling::Session,
+        false => args.pooler.pooling(server.url_of_reads()).await?,
+    };
+    if let Pooling::Transaction { prepared } = pooling {
+        let statements = if prepared { "prepared" } else { "unnamed" };
+        tracing::info!(statements, "reads go through a pooler in transaction mode");
+    }
+    Ok(pooling)
 }
 
 /// The routes without their middleware; the OpenAPI document is made of them.

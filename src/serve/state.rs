@@ -6,10 +6,10 @@ use super::feed;
 use super::live::Live;
 use super::metrics::Metrics;
 use crate::error::Result;
-use crate::read::{self, ReadError, Store};
+use crate::read::{self, Pool, Pooling, ReadError, Reader, Store};
 use axum::Router;
 use axum::http::HeaderValue;
-use deadpool_postgres::{Client, Pool, Status};
+use deadpool_postgres::Status;
 use jiff::Timestamp;
 use moka::sync::Cache;
 use std::sync::{Arc, OnceLock};
@@ -30,6 +30,7 @@ const MAX_FACTS: u64 = 100_000;
 #[derive(Debug, Clone)]
 pub struct Settings {
     pub pool_size: usize,
+    pub pooling: Pooling,
     pub max_in_flight: usize,
     pub access: AccessSettings,
     /// Origins whose pages may ask.
@@ -42,6 +43,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             pool_size: 8,
+            pooling: Pooling::default(),
             max_in_flight: 256,
             access: AccessSettings::default(),
             cors: Vec::new(),
@@ -77,7 +79,7 @@ impl AppState {
     pub fn with(url: &str, settings: Settings) -> Result<Self> {
         let metrics = Arc::new(Metrics::default());
         Ok(Self {
-            pool: read::pool(url, settings.pool_size)?,
+            pool: read::pool(url, settings.pool_size, settings.pooling)?,
             permits: Arc::new(Semaphore::new(settings.max_in_flight)),
             request_timeout: REQUEST_TIMEOUT,
             access: Arc::new(Access::new(settings.access)),
@@ -92,7 +94,7 @@ impl AppState {
         })
     }
 
-    pub async fn client(&self) -> Result<Client, ReadError> {
+    pub async fn client(&self) -> Result<Reader, ReadError> {
         Ok(self.pool.get().await?)
     }
 

@@ -47,6 +47,7 @@ pub struct WorkerArgs {
 pub async fn command(server: &Server, args: WorkerArgs) -> Result<ExitCode> {
     logs::init("info", args.log_format);
     let stop = interrupt::token();
+    server.require_sessions().await?;
     migrate::require(&server.connect().await?).await?;
     tracing::info!("worker up");
     let folder = tokio::spawn(fold::keep_folded(server.url().to_owned(), stop.clone()));

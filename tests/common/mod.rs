@@ -47,17 +47,32 @@ pub async fn cluster() -> &'static Cluster {
         .await
 }
 
-/// The `bin` directories of the other servers that `scripts/servers.sh` has made, where it keeps them.
-fn other_servers() -> Vec<PathBuf> {
+/// The directory in which `scripts/servers.sh` keeps what it unpacks, where this machine has one.
+fn unpacked() -> Option<PathBuf> {
     let variable = |name: &str| std::env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
-    let place = variable("PULSO_SERVERS").or_else(|| match nix::unistd::Uid::effective().is_root() {
+    variable("PULSO_SERVERS").or_else(|| match nix::unistd::Uid::effective().is_root() {
         true => Some("/var/cache/pulso/servers".into()),
         false => {
             Some(variable("XDG_CACHE_HOME").or_else(|| Some(variable("HOME")?.join(".cache")))?.join("pulso/servers"))
         }
-    });
+    })
+}
+
+/// Every copy of a program: the machine's own, and those that `scripts/servers.sh` has unpacked.
+pub fn other_programs(name: &str) -> Vec<PathBuf> {
+    let path = std::env::var_os("PATH").unwrap_or_default();
+    let own =
+        std::env::split_paths(&path).chain(["/usr/sbin".into(), "/usr/local/sbin".into()]).map(|dir| dir.join(name));
+    let releases = unpacked().into_iter().flat_map(|dir| std::fs::read_dir(dir).into_iter().flatten().flatten());
+    own.chain(releases.map(|release| release.path().join("usr/sbin").join(name)))
+        .filter(|file| file.is_file())
+        .collect()
+}
+
+/// The `bin` directories of the other servers that `scripts/servers.sh` has made, where it keeps them.
+fn other_servers() -> Vec<PathBuf> {
     let entries = |dir: PathBuf| std::fs::read_dir(dir).into_iter().flatten().flatten().map(|entry| entry.path());
-    let releases = place.into_iter().flat_map(entries);
+    let releases = unpacked().into_iter().flat_map(entries);
     let mut found: Vec<PathBuf> = releases
         .flat_map(|release| entries(release.join("usr/lib/postgresql")))
         .map(|server| server.join("bin"))
@@ -118,7 +133,8 @@ impl Db {
 
     /// What the subcommands take.
     pub async fn server(&self) -> Server {
-        let args = DatabaseArgs { database_url: Some(self.url.clone()), data_dir: None, fresh: false };
+        let args =
+            DatabaseArgs { database_url: Some(self.url.clone()), direct_url: None, data_dir: None, fresh: false };
         Server::open(&args).await.expect("a server by its URL needs no start")
     }
 }

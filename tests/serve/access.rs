@@ -27,7 +27,7 @@ async fn ask(http: &Client, path: &str, secret: &str) -> Answer {
 }
 
 /// Each GET route of figures under one shop, out of the OpenAPI document: a new route is in the matrix by itself.
-fn routes_of_a_shop() -> Vec<String> {
+pub fn routes_of_a_shop() -> Vec<String> {
     let document: Value = serde_json::from_str(&pulso::serve::openapi_json().unwrap()).unwrap();
     let paths = document["paths"].as_object().unwrap();
     paths.keys().filter(|path| path.contains("{id}")).cloned().collect()

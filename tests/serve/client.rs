@@ -5,6 +5,8 @@ use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Request, StatusCode};
 use pulso::serve::{AppState, router};
 use serde_json::Value;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
 use tower::ServiceExt;
 
 pub struct Answer {
@@ -63,4 +65,13 @@ impl Client {
         let body = to_bytes(response.into_body(), 1 << 20).await.expect("a body").to_vec();
         Answer { status, headers, body }
     }
+}
+
+/// Sends bytes over a connection of its own, and gives all that comes back until the other side closes it.
+pub async fn raw(address: &str, request: &str) -> String {
+    let mut stream = TcpStream::connect(address).await.expect("the service listens");
+    stream.write_all(request.as_bytes()).await.expect("the service reads");
+    let mut answer = Vec::new();
+    stream.read_to_end(&mut answer).await.expect("the service answers");
+    String::from_utf8_lossy(&answer).into_owned()
 }

@@ -12,7 +12,7 @@ use super::problem::Problem;
 use super::state::AppState;
 use crate::error::{Error, Result};
 use crate::key::{self, Role};
-use crate::read::ReadError;
+use crate::read::{ReadError, sql};
 use axum::extract::{FromRequestParts, Request, State};
 use axum::http::request::Parts;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
@@ -161,8 +161,7 @@ impl Access {
             return Ok(has);
         }
         let client = state.client().await?;
-        let statement = client.prepare_cached("select exists (select from pulso.api_key)").await?;
-        let has = client.query_one(&statement, &[]).await?.try_get(0)?;
+        let has = client.query_one(sql!("has_keys"), &[]).await?.try_get(0)?;
         *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), has));
         Ok(has)
     }
@@ -186,9 +185,7 @@ impl Access {
             return Ok(known.as_ref().clone());
         }
         let client = state.client().await?;
-        let statement =
-            client.prepare_cached(include_str!("../../../sql/query/api_key.sql")).await.map_err(ReadError::from)?;
-        let row = client.query_opt(&statement, &[&hash]).await.map_err(ReadError::from)?;
+        let row = client.query_opt(sql!("api_key"), &[&hash]).await.map_err(ReadError::from)?;
         let Some(row) = row else {
             return Err(Problem::unauthorized("The key is unknown, revoked or expired."));
         };

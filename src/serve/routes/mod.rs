@@ -24,8 +24,7 @@ mod stores;
 use super::params::{Params, day, default_from, range};
 use super::problem::Problem;
 use super::state::AppState;
-use crate::read::{self, DateRange, Grain, Store};
-use deadpool_postgres::Client;
+use crate::read::{self, DateRange, Grain, Reader, Store};
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 use uuid::Uuid;
@@ -69,7 +68,7 @@ async fn store_and_days(
     id: Uuid,
     mut params: Params,
     max_days: i64,
-) -> Result<(Client, Store, DateRange), Problem> {
+) -> Result<(Reader, Store, DateRange), Problem> {
     let from = params.take("from", day);
     let to = params.take("to", day);
     params.finish()?;
