@@ -21,8 +21,6 @@ pub struct Report(Vec<(String, Figure)>);
 
 const JSON: &str = "target/bench.json";
 const MARKDOWN: &str = "docs/benchmarks.md";
-const BEGIN: &str = "<!-- figures: written by `make bench` with --record -->";
-const END: &str = "<!-- end of figures -->";
 
 impl Report {
     pub fn inform(&mut self, name: &str, value: f64, unit: &str) {
@@ -68,26 +66,35 @@ impl Report {
         Ok(())
     }
 
+    /// Writes a table for each measurement, in the place that is marked for it or, the first time, at the end. A
+    /// measurement is what its figures' names begin with.
     pub fn write_markdown(&self) -> Outcome<()> {
-        let text = std::fs::read_to_string(MARKDOWN)?;
-        let (before, rest) = text.split_once(BEGIN).ok_or("docs/benchmarks.md has no place for figures")?;
-        let (_, after) = rest.split_once(END).ok_or("docs/benchmarks.md has no end of figures")?;
-        let mut table = format!("\n{}\n\n| figure | value | target | |\n|---|---|---|---|\n", machine());
-        for (name, figure) in &self.0 {
-            let verdict = match figure.pass {
-                Some(true) => "met",
-                Some(false) => "**missed**",
-                None => "",
+        let mut text = std::fs::read_to_string(MARKDOWN)?;
+        let of = |name: &str| name.split([',', ':']).next().unwrap_or(name).to_owned();
+        let mut measurements: Vec<String> = self.0.iter().map(|(name, _)| of(name)).collect();
+        measurements.dedup();
+        for measurement in measurements {
+            let (begin, end) = (
+                format!("<!-- {measurement}: `make bench` with --record -->"),
+                format!("<!-- end of {measurement} -->"),
+            );
+            let mut table = format!("\n{}\n\n| figure | value | target | |\n|---|---|---|---|\n", machine());
+            for (name, figure) in self.0.iter().filter(|(name, _)| of(name) == measurement) {
+                let verdict = match figure.pass {
+                    Some(true) => "met",
+                    Some(false) => "**missed**",
+                    None => "",
+                };
+                let (value, target) = (round(figure.value), figure.target.as_deref().unwrap_or(""));
+                writeln!(table, "| {name} | {value} {} | {target} | {verdict} |", figure.unit)?;
+            }
+            let section = format!("{begin}\n{table}\n{end}");
+            text = match text.split_once(&begin).and_then(|(before, rest)| Some((before, rest.split_once(&end)?.1))) {
+                Some((before, after)) => format!("{before}{section}{after}"),
+                None => format!("{}\n\n## Figures: {measurement}\n\n{section}\n", text.trim_end()),
             };
-            writeln!(
-                table,
-                "| {name} | {} {} | {} | {verdict} |",
-                round(figure.value),
-                figure.unit,
-                figure.target.as_deref().unwrap_or("")
-            )?;
         }
-        std::fs::write(MARKDOWN, format!("{before}{BEGIN}\n{table}\n{END}{after}"))?;
+        std::fs::write(MARKDOWN, text)?;
         println!("written to {MARKDOWN}");
         Ok(())
     }
