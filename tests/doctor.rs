@@ -108,6 +108,11 @@ const SICK: &str = "
   create index odd_unused on public.odd (m);
   create index odd_invalid on public.odd (n);
   update pg_index set indisvalid = false where indexrelid = 'public.odd_invalid'::regclass;
+  create table public.parent (id int primary key);
+  insert into public.parent values (1);
+  create table public.child (parent_id int references public.parent);
+  insert into public.child select 1 from generate_series(1, 10);
+  do $$ begin for i in 1..120 loop perform count(*) from public.child; end loop; end $$;
   update pg_extension set extversion = '0.1.0' where extname = 'pulso';
   delete from public.odd;
   create publication everything for all tables;
@@ -184,6 +189,8 @@ async fn each_ailment_is_named_with_its_cure() {
         ("note", "replication", "publication everything", "FOR ALL TABLES", "by name"),
         ("wrong", "indexes", "odd_invalid", "invalid", "reindex index concurrently"),
         ("note", "indexes", "odd_unused", "never been read", "drop index concurrently"),
+        ("warning", "indexes", "table child", "child_parent_id_fkey", "create index concurrently on child (parent_id)"),
+        ("note", "indexes", "table child", "was read whole 1", "give it an index"),
         ("wrong", "settings", "autovacuum", "never cleaned up", "set autovacuum = on"),
         ("wrong", "settings", "fsync", "destroy", "set fsync = on"),
         ("note", "settings", "jit", "lose by compiling", "set jit = off"),

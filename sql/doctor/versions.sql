@@ -5,9 +5,9 @@ select 'wrong' as severity, 'server' as object,
  where current_setting('server_version_num')::int < 150000
  union all
 select 'note', 'server',
-       format('PostgreSQL %s is newer than 15, the version that Pulso is tested on', current_setting('server_version')),
+       format('PostgreSQL %s is newer than 18, the newest that Pulso is tested on', current_setting('server_version')),
        'Run `pulso rollup verify` after each upgrade.'
- where current_setting('server_version_num')::int >= 160000
+ where current_setting('server_version_num')::int >= 190000
  union all
 select 'wrong', 'extension pulso', 'it is not installed on this server',
        'Run `make setup` on the server, or copy pulso.so, pulso.control and pulso--*.sql there.'

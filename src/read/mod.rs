@@ -36,7 +36,7 @@ pub use heatmap::{Heatmap, HeatmapCell, heatmap};
 pub use inventory::{Inventory, InventoryTotals, StockCover, inventory};
 pub use payments::{PaymentMethod, Payments, TenderTotal, payments};
 pub(crate) use pool::sql;
-pub use pool::{Pool, Pooling, Reader, Sql, pool};
+pub use pool::{Pool, Pooling, Ran, Reader, Sql, pool};
 pub use products::{Product, Ranking, TopProducts, top_products};
 pub use rfm::{Rfm, RfmCustomer, Segment, rfm};
 pub use sales::{Grain, Period, SalesSeries, sales};

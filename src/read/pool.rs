@@ -12,8 +12,8 @@ use deadpool_postgres::{
     Timeouts,
 };
 use std::collections::HashMap;
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::sync::{Arc, OnceLock, PoisonError, RwLock};
+use std::time::{Duration, Instant};
 use tokio_postgres::types::{ToSql, Type};
 use tokio_postgres::{NoTls, Row, SimpleQueryMessage};
 
@@ -64,8 +64,21 @@ macro_rules! sql {
 }
 pub(crate) use sql;
 
+/// A statement that was run.
+#[derive(Debug, Clone, Copy)]
+pub struct Ran {
+    /// As its file in `sql/query` is named.
+    pub statement: &'static str,
+    pub took: Duration,
+    pub failed: bool,
+}
+
+/// Who is told of each statement, and whether a plan is to be fetched for it.
+type Observer = Box<dyn Fn(Ran) -> bool + Send + Sync>;
+
 struct Shared {
     pooling: Pooling,
+    observer: OnceLock<Observer>,
     /// The transaction's beginning.
     begin: String,
     /// The parameters' types of each statement: one without a name has to bring them.
@@ -111,12 +124,20 @@ pub fn pool(url: &str, size: usize, pooling: Pooling) -> Result<Pool> {
         .build()
         .map_err(|error| Error::failed(format!("cannot make a connection pool: {error}")))?;
     let begin = format!("begin read only; {}", settings("set local"));
-    Ok(Pool { connections, shared: Arc::new(Shared { pooling, begin, types: RwLock::default() }) })
+    Ok(Pool {
+        connections,
+        shared: Arc::new(Shared { pooling, observer: OnceLock::new(), begin, types: RwLock::default() }),
+    })
 }
 
 impl Pool {
     pub async fn get(&self) -> Result<Reader, PoolError> {
         Ok(Reader { client: self.connections.get().await?, shared: Arc::clone(&self.shared) })
+    }
+
+    /// Tells `observer` of each statement; where it says so, the statement's plan goes to the log. Once.
+    pub fn observe(&self, observer: impl Fn(Ran) -> bool + Send + Sync + 'static) {
+        let _ = self.shared.observer.set(Box::new(observer));
     }
 
     pub fn status(&self) -> Status {
@@ -133,6 +154,16 @@ type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 impl Reader {
     /// All rows of a statement.
     pub async fn query(&self, sql: Sql, parameters: Parameters<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
+        let began = Instant::now();
+        let outcome = self.run(sql, parameters).await;
+        let ran = Ran { statement: sql.name, took: began.elapsed(), failed: outcome.is_err() };
+        if self.shared.observer.get().is_some_and(|observer| observer(ran)) {
+            self.log_plan(sql, parameters).await;
+        }
+        outcome
+    }
+
+    async fn run(&self, sql: Sql, parameters: Parameters<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
         match self.shared.pooling {
             Pooling::Session => {
                 let statement = self.client.prepare_cached(sql.text).await?;
@@ -158,6 +189,29 @@ impl Reader {
     /// The one row of a statement that always gives one.
     pub async fn query_one(&self, sql: Sql, parameters: Parameters<'_>) -> Result<Row, ReadError> {
         self.query_opt(sql, parameters).await?.ok_or_else(|| ReadError::Failed("a statement gave no row".to_owned()))
+    }
+
+    /// How the server runs a statement with these parameters; it is planned, and not run again.
+    async fn log_plan(&self, sql: Sql, parameters: Parameters<'_>) {
+        let explained = match self.types(sql).await {
+            Ok(types) => {
+                let typed: Vec<_> = parameters.iter().copied().zip(types.iter().cloned()).collect();
+                let text = format!("explain (verbose, settings) {}", sql.text);
+                match self.shared.pooling {
+                    Pooling::Session => self.client.query_typed(&text, &typed).await,
+                    Pooling::Transaction { .. } => self.in_transaction(self.client.query_typed(&text, &typed)).await,
+                }
+            }
+            Err(error) => Err(error),
+        };
+        match explained {
+            Ok(rows) => {
+                let lines: Vec<&str> = rows.iter().filter_map(|row| row.try_get(0).ok()).collect();
+                let plan = lines.join("\n");
+                tracing::warn!(target: "pulso::slow", statement = sql.name, plan, "plan of a slow statement");
+            }
+            Err(error) => tracing::debug!(statement = sql.name, %error, "no plan of a slow statement"),
+        }
     }
 
     async fn in_transaction<T>(

@@ -4,7 +4,7 @@ use super::access::Principal;
 use super::problem::Problem;
 use super::state::AppState;
 use crate::key::Role;
-use crate::read::{ReadError, sql};
+use crate::read::{Ran, ReadError, Reader, sql};
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -46,11 +46,18 @@ struct StateLabel {
     state: &'static str,
 }
 
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Statement {
+    statement: &'static str,
+}
+
 /// What the service counts while it runs.
 pub struct Metrics {
     registry: Registry,
     latency: Family<RouteLabels, Histogram, fn() -> Histogram>,
     slow: Family<Route, Counter>,
+    statements: Family<Statement, Histogram, fn() -> Histogram>,
+    failed: Family<Statement, Counter>,
     pub in_flight: Gauge,
     refused: Family<Reason, Counter>,
     pool: Family<StateLabel, Gauge>,
@@ -85,6 +92,8 @@ impl Default for Metrics {
             registry: Registry::with_prefix("pulso"),
             latency: Family::new_with_constructor(histogram as fn() -> Histogram),
             slow: Family::default(),
+            statements: Family::new_with_constructor(histogram as fn() -> Histogram),
+            failed: Family::default(),
             in_flight: Gauge::default(),
             refused: Family::default(),
             pool: Family::default(),
@@ -96,6 +105,12 @@ impl Default for Metrics {
             "Time from a request's head to its answer's, by route",
             this.latency.clone(),
         );
+        r.register(
+            "statement_duration_seconds",
+            "Time from a statement's sending to its last row, by its name in sql/query",
+            this.statements.clone(),
+        );
+        r.register("statement_failures", "Statements that ended with an error", this.failed.clone());
         r.register("http_slow_requests", "Requests that took longer than --slow-ms", this.slow.clone());
         r.register("http_requests_in_flight", "Requests being answered at this moment", this.in_flight.clone());
         r.register("http_refused_requests", "Requests refused before any work, by reason", this.refused.clone());
@@ -133,6 +148,14 @@ impl Metrics {
         self.latency.get_or_create(&labels).observe(took.as_secs_f64());
         if slow {
             self.slow.get_or_create(&Route { route: route.to_owned() }).inc();
+        }
+    }
+
+    pub fn ran(&self, ran: Ran) {
+        let labels = Statement { statement: ran.statement };
+        self.statements.get_or_create(&labels).observe(ran.took.as_secs_f64());
+        if ran.failed {
+            self.failed.get_or_create(&labels).inc();
         }
     }
 
@@ -180,6 +203,7 @@ async fn of_database(state: &AppState) -> Result<String, ReadError> {
     let views = client.query(sql!("metrics_views"), &[]).await?;
     let jobs = client.query(sql!("metrics_jobs"), &[]).await?;
     let mut registry = Registry::with_prefix("pulso");
+    let lag = Family::<View, Amount>::default();
     let (staleness, pending, wrong) =
         (Family::<View, Amount>::default(), Family::<View, Amount>::default(), Family::<View, Amount>::default());
     registry.register(
@@ -188,6 +212,11 @@ async fn of_database(state: &AppState) -> Result<String, ReadError> {
         staleness.clone(),
     );
     registry.register("rollup_pending_changes", "Changes not folded yet, which each read adds up", pending.clone());
+    registry.register(
+        "rollup_fold_lag_seconds",
+        "How long ago a rollup with changes to fold was folded; 0 where nothing waits",
+        lag.clone(),
+    );
     registry.register("view_wrong", "1 where pulso.freshness says that something is wrong with it", wrong.clone());
     for row in &views {
         let labels = View { name: row.try_get("name")?, kind: row.try_get("kind")? };
@@ -196,6 +225,9 @@ async fn of_database(state: &AppState) -> Result<String, ReadError> {
         }
         if let Some(changes) = row.try_get::<_, Option<f64>>("pending")? {
             pending.get_or_create(&labels).set(changes);
+        }
+        if let Some(seconds) = row.try_get::<_, Option<f64>>("fold_lag_seconds")? {
+            lag.get_or_create(&labels).set(seconds);
         }
         wrong.get_or_create(&labels).set(if row.try_get("wrong")? { 1.0 } else { 0.0 });
     }
@@ -222,9 +254,37 @@ async fn of_database(state: &AppState) -> Result<String, ReadError> {
         late.get_or_create(&labels).set(row.try_get("overdue_seconds")?);
         paused.get_or_create(&labels).set(if row.try_get("paused")? { 1.0 } else { 0.0 });
     }
+    slow_statements(&client, &mut registry).await?;
     let mut text = String::new();
     encode_registry(&mut text, &registry).map_err(|error| ReadError::Failed(error.to_string()))?;
     Ok(text)
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Query {
+    queryid: String,
+    query: String,
+}
+
+/// The ten statements that have taken most of the server's time, whoever sent them, where pg_stat_statements is there.
+async fn slow_statements(client: &Reader, registry: &mut Registry) -> Result<(), ReadError> {
+    if !client.query_one(sql!("has_statements"), &[]).await?.try_get(0)? {
+        return Ok(());
+    }
+    let rows = client.query(sql!("metrics_statements"), &[]).await?;
+    let (mean, total, calls) =
+        (Family::<Query, Amount>::default(), Family::<Query, Amount>::default(), Family::<Query, Amount>::default());
+    let of = "of the ten statements that have taken most of the server's time since pg_stat_statements was reset";
+    registry.register("server_statement_mean_seconds", format!("Mean time {of}"), mean.clone());
+    registry.register("server_statement_time_seconds", format!("Time {of}"), total.clone());
+    registry.register("server_statement_calls", format!("Calls {of}"), calls.clone());
+    for row in &rows {
+        let labels = Query { queryid: row.try_get("queryid")?, query: row.try_get("query")? };
+        mean.get_or_create(&labels).set(row.try_get("mean_seconds")?);
+        total.get_or_create(&labels).set(row.try_get("total_seconds")?);
+        calls.get_or_create(&labels).set(row.try_get("calls")?);
+    }
+    Ok(())
 }
 
 /// The metrics of this service and of its database

@@ -11,6 +11,7 @@ mod openapi;
 pub mod params;
 mod problem;
 mod routes;
+mod slow;
 mod state;
 
 pub use openapi::openapi_json;
@@ -86,6 +87,10 @@ pub struct ServeArgs {
     #[arg(long, env = "PULSO_SLOW_MS", default_value_t = 1000, value_name = "MS")]
     pub slow_ms: u64,
 
+    /// Log the plan of a slow statement too, once a minute of each
+    #[arg(long, env = "PULSO_EXPLAIN_SLOW", value_parser = clap::builder::BoolishValueParser::new(), num_args = 0..=1, default_value = "false", default_missing_value = "true", value_name = "BOOL", hide_possible_values = true)]
+    pub explain_slow: bool,
+
     #[command(flatten)]
     pub tokens: access::TokenArgs,
 
@@ -147,6 +152,7 @@ impl ServeArgs {
             },
             cors: self.cors_origins.clone(),
             slow: Duration::from_millis(self.slow_ms),
+            explain_slow: self.explain_slow,
         })
     }
 }

@@ -5,6 +5,7 @@ use super::cache::Answers;
 use super::feed;
 use super::live::Live;
 use super::metrics::Metrics;
+use super::slow;
 use crate::error::Result;
 use crate::read::{self, Pool, Pooling, ReadError, Reader, Store};
 use axum::Router;
@@ -37,6 +38,8 @@ pub struct Settings {
     pub cors: Vec<HeaderValue>,
     /// From when on a request is slow.
     pub slow: Duration,
+    /// Whether the plans of slow statements are logged.
+    pub explain_slow: bool,
 }
 
 impl Default for Settings {
@@ -48,6 +51,7 @@ impl Default for Settings {
             access: AccessSettings::default(),
             cors: Vec::new(),
             slow: Duration::from_secs(1),
+            explain_slow: false,
         }
     }
 }
@@ -78,8 +82,10 @@ impl AppState {
 
     pub fn with(url: &str, settings: Settings) -> Result<Self> {
         let metrics = Arc::new(Metrics::default());
+        let pool = read::pool(url, settings.pool_size, settings.pooling)?;
+        pool.observe(slow::observer(Arc::clone(&metrics), settings.slow, settings.explain_slow));
         Ok(Self {
-            pool: read::pool(url, settings.pool_size, settings.pooling)?,
+            pool,
             permits: Arc::new(Semaphore::new(settings.max_in_flight)),
             request_timeout: REQUEST_TIMEOUT,
             access: Arc::new(Access::new(settings.access)),

@@ -227,6 +227,7 @@ async fn what_the_service_does_is_counted() {
         ("pulso_http_request_duration_seconds_count{method=\"GET\",route=\"/v1/stores\",status=\"400\"}", 1.0),
         ("pulso_http_request_duration_seconds_count{method=\"GET\",route=\"none\",status=\"404\"}", 1.0),
         ("pulso_http_slow_requests_total{route=\"/v1/stores/{id}/dashboard\"}", 3.0),
+        ("pulso_statement_duration_seconds_count{statement=\"dashboard\"}", 3.0),
         ("pulso_http_requests_in_flight", 1.0),
         ("pulso_pool_connections{state=\"max\"}", 8.0),
         ("pulso_database_up", 1.0),
@@ -242,14 +243,7 @@ async fn what_the_service_does_is_counted() {
             < 60.0
     );
     assert!(sample(&text, "pulso_rollup_pending_changes{name=\"analytics.sales_hourly\",kind=\"rollup\"}").is_some());
-    // Each sample belongs to a family with HELP and TYPE, each name once, and the text has its end.
-    let helped: Vec<_> = text.lines().filter_map(|l| l.strip_prefix("# HELP ")?.split(' ').next()).collect();
-    let unique: std::collections::BTreeSet<_> = helped.iter().collect();
-    assert_eq!(helped.len(), unique.len());
-    for line in text.lines().filter(|line| !line.starts_with('#')) {
-        assert!(helped.iter().any(|name| line.starts_with(name)), "{line} has no HELP");
-    }
-    assert!(text.ends_with("# EOF\n"));
+    crate::observe::is_by_the_conventions(&text);
 
     let views = http.get("/v1/freshness").await.json()["views"].clone();
     let of = |name: &str| views.as_array().unwrap().iter().find(|view| view["name"] == name).cloned().unwrap();

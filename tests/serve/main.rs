@@ -14,6 +14,7 @@ mod housekeeping;
 mod kpis;
 mod life;
 mod manners;
+mod observe;
 mod pooler;
 mod scope;
 mod shop;
