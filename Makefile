@@ -1,6 +1,6 @@
 # The menu. Everything else is in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help setup servers demo test test-long bench lint
+.PHONY: help setup servers demo test test-long bench bench-peers lint
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -22,6 +22,9 @@ test-long: setup ## The same with the soak, property and crash tests that take m
 
 bench: setup ## Measure side by side with the alternatives
 	cargo run --release --locked --package pulso-bench
+
+bench-peers: ## Measure beside pg_ivm, an upsert trigger and REFRESH, on PostgreSQL 18
+	PULSO_PG_BINDIR="$$(bash scripts/servers.sh | tail -n1)" cargo run --release --locked --package pulso-bench -- peers --record
 
 lint: setup ## Format, clippy and shellcheck, before a commit
 	@bash scripts/lint.sh

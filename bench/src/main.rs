@@ -6,6 +6,7 @@
 
 mod bulk;
 mod dashboard;
+mod peers;
 mod report;
 mod server;
 mod tickets;
@@ -20,9 +21,12 @@ pub type Outcome<T> = Result<T, Box<dyn Error>>;
 #[derive(Parser)]
 #[command(about = "Measure Pulso beside its alternatives")]
 struct Args {
-    /// Which measurements to run; all when none is named
-    #[arg(value_parser = ["tickets", "dashboard", "bulk"])]
+    /// Which measurements to run; without any, tickets, dashboard and bulk
+    #[arg(value_parser = ["tickets", "dashboard", "bulk", "peers"])]
     only: Vec<String>,
+    /// Pieces of `peers` to run; all when none is named. Each adds to what earlier ones have left
+    #[arg(long, value_parser = peers::PIECES, value_delimiter = ',')]
+    pieces: Vec<String>,
     /// Seconds of one run of tickets
     #[arg(long, default_value_t = 8)]
     seconds: u32,
@@ -40,6 +44,11 @@ struct Args {
 #[tokio::main]
 async fn main() -> Outcome<ExitCode> {
     let args = Args::parse();
+    if args.only.iter().any(|only| only == "peers") {
+        let Args { pieces: only, seconds, rounds, record, .. } = args;
+        let met = peers::measure(&peers::Plan { only, seconds, rounds, record }).await?;
+        return Ok(if met { ExitCode::SUCCESS } else { ExitCode::FAILURE });
+    }
     let runs = |name: &str| args.only.is_empty() || args.only.iter().any(|only| only == name);
     let mut report = Report::default();
     if runs("tickets") {

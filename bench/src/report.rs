@@ -89,15 +89,29 @@ impl Report {
                 writeln!(table, "| {name} | {value} {} | {target} | {verdict} |", figure.unit)?;
             }
             let section = format!("{begin}\n{table}\n{end}");
-            text = match text.split_once(&begin).and_then(|(before, rest)| Some((before, rest.split_once(&end)?.1))) {
-                Some((before, after)) => format!("{before}{section}{after}"),
-                None => format!("{}\n\n## Figures: {measurement}\n\n{section}\n", text.trim_end()),
-            };
+            text = replaced(&text, &begin, &end, &section)
+                .unwrap_or_else(|| format!("{}\n\n## Figures: {measurement}\n\n{section}\n", text.trim_end()));
         }
         std::fs::write(MARKDOWN, text)?;
         println!("written to {MARKDOWN}");
         Ok(())
     }
+}
+
+/// A text with a new section from one mark to another; `None` where it has no such place.
+fn replaced(text: &str, begin: &str, end: &str, section: &str) -> Option<String> {
+    let (before, rest) = text.split_once(begin)?;
+    Some(format!("{before}{section}{}", rest.split_once(end)?.1))
+}
+
+/// Puts a text between two marks of docs/benchmarks.md.
+pub fn write_between(begin: &str, end: &str, figures: &str) -> Outcome<()> {
+    let text = std::fs::read_to_string(MARKDOWN)?;
+    let section = format!("{begin}\n{figures}\n{end}");
+    let text = replaced(&text, begin, end, &section).ok_or("docs/benchmarks.md has no place for these figures")?;
+    std::fs::write(MARKDOWN, text)?;
+    println!("written to {MARKDOWN}");
+    Ok(())
 }
 
 fn line(name: &str, figure: &Figure) -> String {
@@ -109,12 +123,12 @@ fn line(name: &str, figure: &Figure) -> String {
     format!("{name}: {} {}{verdict}", round(figure.value), figure.unit)
 }
 
-fn round(value: f64) -> String {
+pub fn round(value: f64) -> String {
     if value.abs() >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") }
 }
 
 /// The machine, so that figures are not taken for those of another.
-fn machine() -> String {
+pub fn machine() -> String {
     let read = |path: &str, key: &str| {
         let text = std::fs::read_to_string(path).unwrap_or_default();
         text.lines().find_map(|line| line.strip_prefix(key)?.split_once(':').map(|(_, value)| value.trim().to_owned()))

@@ -13,7 +13,7 @@ const CLIENTS: [u32; 3] = [1, 8, 32];
 const VARIANTS: [&str; 3] = ["none", "rollups", "upsert"];
 
 /// How long a commit takes to return. Two milliseconds are those of an ordinary disk.
-const COMMITS: [(&str, &[(&str, &str)]); 2] = [
+pub const COMMITS: [(&str, &[(&str, &str)]); 2] = [
     ("0 ms", &[("synchronous_commit", "off")]),
     ("2 ms", &[("synchronous_commit", "on"), ("commit_delay", "2000"), ("commit_siblings", "0")]),
 ];
@@ -63,7 +63,7 @@ pub async fn measure(report: &mut Report, seconds: u32, rounds: usize) -> Outcom
     Ok(())
 }
 
-async fn wait_for_folder(client: &Client) -> Outcome<()> {
+pub async fn wait_for_folder(client: &Client) -> Outcome<()> {
     for _ in 0..100 {
         if client.query_one("select pulso.folder_running()", &[]).await?.get(0) {
             return Ok(());
@@ -123,7 +123,7 @@ async fn run(cluster: &Cluster, variant: &str, clients: &[Client], sellers: u32,
 
 /// Latencies of the tickets that ended after a point in time, in microseconds, sorted, from pgbench's logs: a line
 /// has client, number, latency, script, and when it ended, in seconds and microseconds.
-fn latencies(logs: &Path, since: f64) -> Outcome<Vec<f64>> {
+pub fn latencies(logs: &Path, since: f64) -> Outcome<Vec<f64>> {
     let mut latencies = Vec::new();
     for entry in std::fs::read_dir(logs)? {
         let text = std::fs::read_to_string(entry?.path())?;
