@@ -9,6 +9,7 @@ mod dashboard;
 mod peers;
 mod report;
 mod server;
+mod soak;
 mod tickets;
 
 use clap::Parser;
@@ -22,7 +23,7 @@ pub type Outcome<T> = Result<T, Box<dyn Error>>;
 #[command(about = "Measure Pulso beside its alternatives")]
 struct Args {
     /// Which measurements to run; without any, tickets, dashboard and bulk
-    #[arg(value_parser = ["tickets", "dashboard", "bulk", "peers"])]
+    #[arg(value_parser = ["tickets", "dashboard", "bulk", "peers", "soak", "soak-ticks"])]
     only: Vec<String>,
     /// Pieces of `peers` to run; all when none is named. Each adds to what earlier ones have left
     #[arg(long, value_parser = peers::PIECES, value_delimiter = ',')]
@@ -36,6 +37,12 @@ struct Args {
     /// Sales under the dashboard
     #[arg(long, default_value_t = 1_000_000)]
     sales: u32,
+    /// Seconds of tickets under one snapshot
+    #[arg(long, default_value_t = 600)]
+    soak_seconds: u32,
+    /// Ticks of the folder under one snapshot
+    #[arg(long, default_value_t = 100_000)]
+    soak_ticks: i64,
     /// Write the table into docs/benchmarks.md
     #[arg(long)]
     record: bool,
@@ -59,6 +66,13 @@ async fn main() -> Outcome<ExitCode> {
     }
     if runs("bulk") {
         bulk::measure(&mut report, args.rounds).await?;
+    }
+    // Minutes by themselves: only when they are named.
+    if args.only.iter().any(|only| only == "soak") {
+        soak::by_time(&mut report, args.soak_seconds).await?;
+    }
+    if args.only.iter().any(|only| only == "soak-ticks") {
+        soak::by_ticks(&mut report, args.soak_ticks).await?;
     }
     report.print();
     report.write_json()?;

@@ -121,7 +121,15 @@ impl Cluster {
         if !self.attached {
             self.launch(options).await?;
         }
-        let client = self.wait_until_ready().await?;
+        let client = match self.wait_until_ready().await {
+            // What was found was at its end: a killed server's process stays for a moment.
+            Err(_) if self.attached && postmaster::running(&self.home).is_none() => {
+                self.attached = false;
+                self.launch(options).await?;
+                self.wait_until_ready().await?
+            }
+            outcome => outcome?,
+        };
         if !had_password {
             // The password is hexadecimal.
             client.batch_execute(&format!("alter role postgres password '{}'", self.password)).await?;

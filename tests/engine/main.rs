@@ -23,6 +23,7 @@ mod statements;
 mod subscribed;
 mod upgrade;
 mod values;
+mod waits;
 
 use tokio_postgres::Client;
 

@@ -48,7 +48,7 @@ impl Peer {
         }
     }
 
-    fn database(self) -> &'static str {
+    pub fn database(self) -> &'static str {
         match self {
             Self::None => "none",
             Self::Pulso => "pulso_rollups",
