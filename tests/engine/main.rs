@@ -7,6 +7,7 @@ mod common;
 
 mod concurrency;
 mod crash;
+mod documented;
 mod feed;
 mod histories;
 mod hypertables;
