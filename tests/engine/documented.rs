@@ -11,6 +11,7 @@ fn quoted(cell: &str) -> impl Iterator<Item = &str> {
 fn tests_of(module: &str) -> Option<Vec<String>> {
     let file = Path::new(env!("CARGO_MANIFEST_DIR")).join(format!("tests/engine/{module}.rs"));
     let text = std::fs::read_to_string(file).ok()?;
+    let text = text.replace("#[test]", "#[tokio::test]");
     let tests = text.split("#[tokio::test").skip(1).filter_map(|rest| {
         let name = rest.split_once("fn ")?.1;
         Some(name.split_once('(')?.0.to_owned())
