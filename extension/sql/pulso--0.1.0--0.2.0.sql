@@ -716,6 +716,17 @@ comment on function pulso.verify(text, text) is
 
 grant select on pulso.rollups, pulso.progress to public;
 
+-- As new rollups' are made: vacuum would lock them to give their ends back, and writers wait.
+do $$
+declare
+  delta regclass;
+begin
+  for delta in select r.delta from pulso.rollup r loop
+    execute pg_catalog.format('alter table %s set (vacuum_truncate = off, toast.vacuum_truncate = off)', delta);
+  end loop;
+end
+$$;
+
 -- Last, so that they do not see this script at work.
 create event trigger pulso_tables_change on ddl_command_start when tag in ('ALTER TABLE') execute function pulso.refuse_concurrent_detach();
 create event trigger pulso_tables_changed on ddl_command_end 
