@@ -3,6 +3,7 @@
 //! Figures are exact without it; reads only grow slower. So nothing here ends the service: a fault is logged when it
 //! changes, and tried again. Several processes may fold one database; the engine keeps them apart.
 
+use crate::aggregate::{self, Which};
 use crate::db;
 use crate::error::{Error, Result};
 use std::time::Duration;
@@ -43,6 +44,7 @@ async fn session(url: &str, status: &mut Status) -> Result<Never> {
         .await
         .map_err(|_| Error::unavailable("the server does not answer"))??;
     client.batch_execute("set application_name = 'pulso fold'").await?;
+    let aggregates = aggregate::any(&client).await?;
     loop {
         if worker_folds(&client).await? {
             status.now("the extension's background worker folds this database");
@@ -56,6 +58,9 @@ async fn session(url: &str, status: &mut Status) -> Result<Never> {
             let folded: i64 = client.query_one("select pulso.fold()", &[]).await?.try_get(0)?;
             if folded > 0 {
                 tracing::debug!(folded, "deltas folded");
+            }
+            if aggregates {
+                aggregate::refresh(&client, Which::Due).await?;
             }
             sleep(pace.next(folded)).await;
         }

@@ -3,6 +3,7 @@
 //! The binary is thin: each subcommand is a module here, so that tests and benchmarks drive the same code.
 
 pub mod access;
+pub mod aggregate;
 pub mod cli;
 pub mod cluster;
 pub mod config;

@@ -27,8 +27,9 @@ select r.id,
 comment on view pulso.rollups is 'Rollups that are kept in the transaction of each sale: none on the tier plain, whose figures are materialized views.';
 grant select on pulso.rollups to public;
 
+-- Not `strict`, so that it is inlined: a refresh of a million sales took 2.6 times as long.
 create function pulso.jsonb_numeric(document jsonb, key text) returns numeric
-language sql immutable strict parallel safe
+language sql immutable parallel safe
 return case jsonb_typeof(document -> key) when 'number' then (document ->> key)::numeric end;
 comment on function pulso.jsonb_numeric(jsonb, text) is
   'The number at a key of a JSON object; NULL where there is none or it is not a number. Never an error.';
@@ -64,7 +65,7 @@ set search_path = pg_catalog, pg_temp
 as $$
 begin
   execute format('drop materialized view %s', name);
-  delete from pulso.plain_rollup r where r.name = drop_rollup.name;
+  delete from pulso.plain_rollup r where r.name = $1;
 end
 $$;
 comment on function pulso.drop_rollup(text) is 'Drops a rollup.';

@@ -17,6 +17,7 @@ drop function if exists
 drop function if exists analytics.dashboard(uuid, date);
 drop function if exists analytics.business_date(uuid, timestamptz);
 drop view if exists analytics.product_sales_daily;
+drop view if exists analytics.sales_monthly;
 drop view if exists analytics.sales_daily;
 drop view if exists analytics.stores;
 drop table pulso.contract;

@@ -6,6 +6,7 @@ use super::packs::{Kind, PACKS, Pack, Step, UNDER_CONTRACT, header};
 use super::report::{PackState, Run, State, StepState, StepView, TableRows};
 use super::tier::{Tier, Wish};
 use super::{contract, preflight, run};
+use crate::aggregate;
 use crate::error::Result;
 use std::collections::HashMap;
 use tokio_postgres::Client;
@@ -51,6 +52,9 @@ pub async fn whole(client: &Client, only: &[String], wish: Wish) -> Result<State
             for name in online::unbuilt(client, pack).await? {
                 state.steps.push(StepView::build(name));
             }
+            for name in aggregate::unfilled(client).await? {
+                state.steps.push(StepView::fill(name));
+            }
         }
         packs.push(state);
     }
@@ -93,8 +97,8 @@ pub async fn steps(
             },
             Kind::Online(statements) => {
                 let prepares = prepares(pack, &step);
-                if tier == Tier::Plain && pack.name == UNDER_CONTRACT {
-                    StepState::Skipped { reason: "tier plain has no triggers that would need it".to_owned() }
+                if tier != Tier::Extension && pack.name == UNDER_CONTRACT {
+                    StepState::Skipped { reason: "only the extension's triggers need it".to_owned() }
                 } else if prepares && history.contains_key(&step.version) && entry.is_none() {
                     StepState::Skipped { reason: format!("V{} is applied already, which it prepares", step.version) }
                 } else {
@@ -118,8 +122,10 @@ pub async fn steps(
 /// What a step locks as it is run here: a migration's own text speaks of itself alone.
 fn locks(pack: &Pack, step: &Step, before: Option<&StepView>, tier: Tier) -> String {
     let prepared = before.filter(|view| !matches!(view.state, StepState::Skipped { .. })).and_then(StepView::step);
-    if tier == Tier::Plain && pack.name == UNDER_CONTRACT {
-        return "AccessShare on its tables while materialized views are filled from them: nobody waits".to_owned();
+    match tier {
+        Tier::Timescale if pack.name == UNDER_CONTRACT => return "ShareRowExclusive on a hypertable for milliseconds, for each continuous aggregate; AccessShare where materialized views are filled: nobody waits".to_owned(),
+        Tier::Plain if pack.name == UNDER_CONTRACT => return "AccessShare on its tables while materialized views are filled from them: nobody waits".to_owned(),
+        _ => (),
     }
     if online::without_data(&step.sql).is_some() {
         return "ShareRowExclusive on its tables (writers wait) for milliseconds; where they have rows, its rollups are filled afterwards, while everybody goes on".to_owned();

@@ -17,6 +17,7 @@ mod tier;
 mod undo;
 mod verify;
 
+use crate::aggregate;
 use crate::db::Server;
 use crate::error::{Error, Result};
 use crate::interrupt;
@@ -78,7 +79,8 @@ pub struct OutputArgs {
 
 #[derive(Debug, Clone, clap::Args)]
 pub struct TierArgs {
-    /// Who computes [default: the extension where its files are on the server, else plain]
+    /// Who computes [default: the extension where its files are on the server, else timescale in a database with
+    /// TimescaleDB's Community edition, else plain]
     #[arg(long, value_enum)]
     tier: Option<Tier>,
 }
@@ -321,6 +323,9 @@ async fn apply_locked(runner: &mut Runner<'_>, packs: &[String], wish: Wish) -> 
             contract::apply(runner).await?;
             for name in online::unbuilt(runner.client, pack).await? {
                 runner.noted(pack, &format!("build {name}"), &online::build(&name), Some(FILLING)).await?;
+            }
+            for call in aggregate::calls(runner.client, aggregate::Which::Unfilled).await? {
+                runner.filled(pack, &call).await?;
             }
         }
     }

@@ -141,7 +141,7 @@ pub const PACKS: &[Pack] = &[
         needs: &[],
         runner: embedded::core::migrations::runner,
         online: &[],
-        undo: files!("sql/undo/core", "V1", "V2", "V3"),
+        undo: files!("sql/undo/core", "V1", "V2", "V3", "V4"),
     },
     Pack {
         name: "indexes",
@@ -193,6 +193,7 @@ pub const PACKS: &[Pack] = &[
 pub const CONTRACT: &[(&str, &str)] = &[
     ("05_stores.sql", include_str!("../../sql/contract/05_stores.sql")),
     ("10_sales_daily.sql", include_str!("../../sql/contract/10_sales_daily.sql")),
+    ("11_sales_monthly.sql", include_str!("../../sql/contract/11_sales_monthly.sql")),
     ("20_product_sales_daily.sql", include_str!("../../sql/contract/20_product_sales_daily.sql")),
     ("30_business_date.sql", include_str!("../../sql/contract/30_business_date.sql")),
     ("40_dashboard.sql", include_str!("../../sql/contract/40_dashboard.sql")),

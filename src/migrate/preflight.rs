@@ -2,7 +2,7 @@
 
 use super::packs::PACKS;
 use super::report::{PackState, State, StepView};
-use super::tier::Tier;
+use super::tier::{self, Tier};
 use crate::error::Result;
 use tokio_postgres::Client;
 
@@ -32,6 +32,9 @@ pub async fn look(client: &Client, state: &mut State) -> Result<()> {
         let what: String = row.try_get(1)?;
         if row.try_get(0)? { &mut state.blocked } else { &mut state.doubts }.push(what);
     }
+    if state.tier == Tier::Timescale {
+        timescale(client, state, &asked).await?;
+    }
     if state.tier == Tier::Plain && asked.contains(&"core") {
         state.doubts.push(
             "tier plain: figures are as of the last refresh, about a minute ago; with the extension they are fresh at commit".to_owned(),
@@ -48,6 +51,24 @@ pub async fn look(client: &Client, state: &mut State) -> Result<()> {
         for row in client.query(SAMPLE, &[]).await? {
             state.doubts.push(row.try_get(0)?);
         }
+    }
+    Ok(())
+}
+
+/// What continuous aggregates need.
+async fn timescale(client: &Client, state: &mut State, asked: &[&str]) -> Result<()> {
+    if !tier::community(client).await? {
+        state.blocked.push(
+            "TimescaleDB's Community edition, which has continuous aggregates, is not in this database: create extension timescaledb, or take --tier plain".to_owned(),
+        );
+        return Ok(());
+    }
+    let sql = "select to_regclass('public.sales') is not null and not exists (
+                 select from timescaledb_information.hypertables h where h.hypertable_schema = 'public' and h.hypertable_name = 'sales')";
+    if asked.contains(&"rollups") && client.query_one(sql, &[]).await?.try_get(0)? {
+        state.doubts.push(
+            "public.sales is a plain table: its figures will be materialized views, as of the last refresh. Continuous aggregates read hypertables; make it one before pack rollups is applied".to_owned(),
+        );
     }
     Ok(())
 }

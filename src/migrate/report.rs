@@ -1,7 +1,7 @@
 //! What `plan`, `up`, `undo` and `status` print.
 
 use super::packs::{Kind, PACKS, Step, UNDER_CONTRACT};
-use super::tier::{PLAIN_ENGINE, Tier};
+use super::tier::Tier;
 use crate::error::{Error, Result};
 use indicatif::HumanCount;
 use serde::Serialize;
@@ -50,6 +50,8 @@ pub enum Run {
     File(Box<Step>),
     /// The rollup of this name is there and is to be filled.
     Build(String),
+    /// The continuous aggregate of this name is there and is to be filled.
+    Fill(String),
     /// The extension is older than its files on the server.
     Update,
 }
@@ -58,6 +60,11 @@ impl StepView {
     pub fn build(name: String) -> Self {
         let locks = "none; until it is built the view runs its query";
         Self::without_file(format!("build {name}"), locks, "with the rollup", Run::Build(name))
+    }
+
+    pub fn fill(name: String) -> Self {
+        let locks = "none; until it is filled each read adds the rows up";
+        Self::without_file(format!("fill {name}"), locks, "with the rollup", Run::Fill(name))
     }
 
     pub fn update(from: &str, to: &str) -> Self {
@@ -184,10 +191,15 @@ impl State {
                         script +=
                             &format!("-- where there are rows: with_data => false, then pulso.build\n{}\n", step.sql);
                     }
-                    Run::File(step) if self.tier == Tier::Plain && step.installs_engine() => {
-                        script += &format!("begin;\n{}\ncommit;\n\n", PLAIN_ENGINE.trim_end());
+                    Run::File(step) => {
+                        let engine = self.tier.engine().filter(|_| step.installs_engine());
+                        script += &format!("begin;\n{}\ncommit;\n\n", engine.unwrap_or(&step.sql).trim_end());
                     }
-                    Run::File(step) => script += &format!("begin;\n{}\ncommit;\n\n", step.sql.trim_end()),
+                    Run::Fill(name) => {
+                        script += &format!(
+                            "call refresh_continuous_aggregate('{name}', null, now() - interval '1 hour');\n\n"
+                        );
+                    }
                     Run::Build(name) => script += &format!("select pulso.build('{name}');\n\n"),
                     Run::Update => script += "alter extension pulso update;\n\n",
                 }

@@ -1,8 +1,9 @@
 //! Runs steps: one runner at a time, patient with locks, noted in the log, stopped by Ctrl-C at any moment.
 
 use super::packs::{Kind, Pack, Step};
-use super::tier::{PLAIN_ENGINE, Tier};
+use super::tier::Tier;
 use super::{log, online};
+use crate::aggregate;
 use crate::error::{Error, Result};
 use crate::watch::Watch;
 use indicatif::ProgressBar;
@@ -190,6 +191,21 @@ impl<'a> Runner<'a> {
         self.note(entry, &format!("{} {what}", pack.name), begun, outcome).await
     }
 
+    /// Fills a continuous aggregate for the first time, and notes it.
+    pub async fn filled(&mut self, pack: &Pack, call: &aggregate::Call) -> Result<(), Stop> {
+        let what = format!("fill {}", call.name);
+        let begun = Instant::now();
+        let entry = log::begin(self.client, pack.name, &what, "up", None).await?;
+        self.watch.bar.reset();
+        let outcome = self.watch.see(call.run(self.client), None).await;
+        self.watch.bar.finish_and_clear();
+        let outcome = match outcome {
+            Err(_) if self.watch.cancel.is_cancelled() => Err(Stop::Interrupted),
+            outcome => outcome.map_err(Stop::from),
+        };
+        self.note(entry, &format!("{} {what}", pack.name), begun, outcome).await
+    }
+
     /// Writes the end of what was begun into the log and to the terminal.
     pub async fn note(
         &mut self,
@@ -215,8 +231,9 @@ impl<'a> Runner<'a> {
     async fn transaction(&mut self, pack: &Pack, step: &Step) -> Result<(), Stop> {
         let mut tries = 0;
         loop {
+            let engine = self.tier.engine().filter(|_| step.installs_engine());
             let outcome = match online::without_data(&step.sql) {
-                _ if self.tier == Tier::Plain && step.installs_engine() => self.instead(pack, step, PLAIN_ENGINE).await,
+                _ if engine.is_some() => self.instead(pack, step, engine.unwrap_or_default()).await,
                 Some(sql) if self.tier == Tier::Extension && self.populated(&step.sql).await? => {
                     self.instead(pack, step, &sql).await
                 }
@@ -244,8 +261,8 @@ impl<'a> Runner<'a> {
         outcome.map(drop).map_err(|error| self.stopped(refinery_stop(pack, &error)))
     }
 
-    /// Another text for the migration: its rollups left to be filled while everybody goes on, or the engine of the tier
-    /// plain. In refinery's table it is the same.
+    /// Another text for the migration: its rollups left to be filled while everybody goes on, or another engine than
+    /// the extension. In refinery's table it is the same.
     async fn instead(&mut self, pack: &Pack, step: &Step, sql: &str) -> Result<(), Stop> {
         let table = pack.history_table();
         // Makes the table, and refuses a history that is not this version's.

@@ -3,6 +3,7 @@
 use super::claim::Claim;
 use super::clock::Clock;
 use super::verify;
+use crate::aggregate::{self, Which};
 use crate::error::{Error, Kind, Result};
 use deadpool_postgres::ClientWrapper;
 use std::time::Instant;
@@ -93,6 +94,9 @@ async fn purge(client: &mut ClientWrapper, clock: &Clock, claim: &Claim, began: 
 
 /// Each view in a transaction of its own, so that none waits for another's locks. One that fails does not stop the others.
 async fn refresh(client: &mut ClientWrapper, claim: &Claim) -> Result<Option<String>> {
+    if aggregate::any(client).await? {
+        aggregate::refresh(client, Which::All).await?;
+    }
     let names: Vec<String> = client
         .query(include_str!("../../sql/job/views.sql"), &[])
         .await?

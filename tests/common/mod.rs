@@ -139,6 +139,55 @@ impl Db {
     }
 }
 
+/// A database of one test's own, with the extension TimescaleDB, on the server with its Community edition that
+/// `PULSO_TEST_COMMUNITY_URL` names (a superuser's URL). Dropped at the end of the test, whatever the end is.
+pub struct Community {
+    name: String,
+    admin: String,
+}
+
+impl Community {
+    /// Where no such server is named, says so and gives `None`.
+    pub async fn database() -> Option<Self> {
+        let Some(admin) = std::env::var("PULSO_TEST_COMMUNITY_URL").ok().filter(|url| !url.is_empty()) else {
+            skip("PULSO_TEST_COMMUNITY_URL names no server with TimescaleDB's Community edition");
+            return None;
+        };
+        let name = format!("pulso_test_{:012x}", rand::random::<u64>() >> 16);
+        let client = db::connect(&admin).await.expect("PULSO_TEST_COMMUNITY_URL answers");
+        client.batch_execute(&format!("create database {name}")).await.expect("create database");
+        let this = Self { name, admin };
+        let client = this.connect().await;
+        client.batch_execute("create extension if not exists timescaledb").await.expect("create extension timescaledb");
+        Some(this)
+    }
+
+    pub fn url(&self) -> String {
+        let (base, options) = self.admin.split_once('?').unwrap_or((&self.admin, ""));
+        let server = base.rsplit_once('/').map_or(base, |(server, _)| server);
+        format!("{server}/{}?{options}", self.name)
+    }
+
+    pub async fn connect(&self) -> Client {
+        db::connect(&self.url()).await.expect("the test's database answers")
+    }
+}
+
+impl Drop for Community {
+    fn drop(&mut self) {
+        let (admin, name) = (self.admin.clone(), self.name.clone());
+        // A runtime cannot wait inside another.
+        let _ = std::thread::spawn(move || {
+            tokio::runtime::Runtime::new().unwrap().block_on(async {
+                if let Ok(client) = db::connect(&admin).await {
+                    let _ = client.batch_execute(&format!("drop database {name} with (force)")).await;
+                }
+            });
+        })
+        .join();
+    }
+}
+
 /// A directory of one test's own under /tmp, removed at its end.
 pub struct Scratch(pub PathBuf);
 

@@ -6,6 +6,7 @@
 mod common;
 
 mod adopt;
+mod aggregates;
 mod figures;
 mod indexes;
 mod load;

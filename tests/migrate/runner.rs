@@ -124,7 +124,12 @@ async fn a_dry_run_shows_the_sql_and_changes_nothing() {
     let json: Value = serde_json::from_str(&stdout(&pulso(&db, &["up", "core", "--dry-run", "--json"]))).unwrap();
     assert_eq!(
         json["pending"],
-        serde_json::json!(["core V1__create_schemas", "core V2__install_engine", "core V3__bind_roles_to_shops"])
+        serde_json::json!([
+            "core V1__create_schemas",
+            "core V2__install_engine",
+            "core V3__bind_roles_to_shops",
+            "core V4__drop_rollups_of_aggregates"
+        ])
     );
 
     // What it shows for a new database can be run as it is, and makes the same, but for the runner's own tables.

@@ -36,6 +36,28 @@ async fn rows(client: &Client, from: &str) -> Vec<String> {
     rows.iter().map(|row| row.get(0)).collect()
 }
 
+/// A shop's history, the same on each.
+pub async fn shops(url: &str, until: Timestamp) {
+    let plan = Plan { shops: 3, history_days: 12, until, ..Plan::default() };
+    history(url, &plan, &ProgressBar::hidden(), &CancellationToken::new()).await.unwrap();
+}
+
+/// Every view and the dashboard, row by row.
+pub async fn assert_same_figures(wanted: &Client, found: &Client, tier: &str) {
+    let names = views(wanted).await;
+    assert!(names.len() > 18, "{names:?}");
+    assert_eq!(names, views(found).await, "{tier}");
+    let dashboards = "(select d.* from stores s cross join generate_series(0, 3) n
+                         cross join lateral analytics.dashboard(s.id, analytics.business_date(s.id) - n::int) d)";
+    let all = names.keys().filter(|name| *name != "report_freshness").map(|name| format!("analytics.{name}"));
+    for from in all.chain([dashboards.to_owned()]) {
+        let (wanted, found) = (rows(wanted, &from).await, rows(found, &from).await);
+        assert!(!wanted.is_empty(), "{from} is empty: that proves nothing");
+        assert_eq!(wanted.len(), found.len(), "{tier}: {from}");
+        assert_eq!(wanted, found, "{tier}: {from}");
+    }
+}
+
 #[tokio::test]
 async fn golden_queries_answer_the_same_on_every_tier() {
     let until = Timestamp::now();
@@ -44,25 +66,12 @@ async fn golden_queries_answer_the_same_on_every_tier() {
         let db = Db::empty().await;
         let mut client = db.connect().await;
         migrate::up_on(&mut client, tier).await.unwrap();
-        let plan = Plan { shops: 3, history_days: 12, until, ..Plan::default() };
-        history(db.url(), &plan, &ProgressBar::hidden(), &CancellationToken::new()).await.unwrap();
+        shops(db.url(), until).await;
         client.batch_execute("select refresh_analytics_views()").await.unwrap();
         tiers.push((db, client));
     }
     let [(_, extension), (plain_db, plain)] = &tiers[..] else { unreachable!() };
-    let names = views(extension).await;
-    assert!(names.len() > 18, "{names:?}");
-    assert_eq!(names, views(plain).await);
-    for name in names.keys().filter(|name| *name != "report_freshness") {
-        let (wanted, found) =
-            (rows(extension, &format!("analytics.{name}")).await, rows(plain, &format!("analytics.{name}")).await);
-        assert!(!wanted.is_empty(), "{name} is empty: that proves nothing");
-        assert_eq!(wanted.len(), found.len(), "{name}");
-        assert_eq!(wanted, found, "{name}");
-    }
-    let dashboards = "(select d.* from stores s cross join generate_series(0, 3) n
-                         cross join lateral analytics.dashboard(s.id, analytics.business_date(s.id) - n::int) d)";
-    assert_eq!(rows(extension, dashboards).await, rows(plain, dashboards).await);
+    assert_same_figures(extension, plain, "plain").await;
 
     // Between two refreshes the plain tier is as of the last, and says so.
     plain.batch_execute("update sales set status = 'voided', voided_at = now() where id = (select id from sales where status = 'completed' and kind = 'sale' limit 1)").await.unwrap();
