@@ -457,7 +457,7 @@ async fn jobs_are_seen_and_steered_from_the_terminal() {
     let sql = db.connect().await;
     let listed = json(&pulso(&db, &["job", "list", "--json"]));
     let names: Vec<_> = listed.as_array().unwrap().iter().map(|job| job["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["purge_history", "refresh_views", "verify_rollups"]);
+    assert_eq!(names, ["keep_history", "purge_history", "refresh_views", "verify_rollups"]);
 
     sql.batch_execute("create table public.effects (job text, slot timestamptz)").await.unwrap();
     json(&pulso(&db, &["job", "create", "mine", "--sql", EFFECT, "--schedule", "weekly mon 06:00", "--json"]));

@@ -185,7 +185,7 @@ pub const PACKS: &[Pack] = &[
         needs: &["core"],
         runner: embedded::service::migrations::runner,
         online: &[],
-        undo: files!("sql/undo/service", "V1", "V2", "V3"),
+        undo: files!("sql/undo/service", "V1", "V2", "V3", "V4"),
     },
 ];
 

@@ -8,6 +8,7 @@ mod common;
 mod adopt;
 mod aggregates;
 mod figures;
+mod history;
 mod indexes;
 mod load;
 mod privileges;

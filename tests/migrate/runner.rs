@@ -257,6 +257,7 @@ async fn a_pack_needs_the_packs_it_rests_on() {
         "service V1__create_jobs",
         "service V2__create_api_keys",
         "service V3__refresh_views_behind_their_views",
+        "service V4__keep_history",
     ];
     assert_eq!(service, missing, "what the service would still miss");
 }
