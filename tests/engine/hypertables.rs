@@ -2,7 +2,7 @@
 //! row: 2.19 crashes at triggers with transition tables, and what names a chunk fires row triggers only.
 
 use crate::assert_equal;
-use crate::common::timescale;
+use crate::common::{Community, skip, timescale};
 use pulso::cluster::Cluster;
 use pulso::db;
 use tokio_postgres::Client;
@@ -214,4 +214,53 @@ async fn foreign_keys_of_hypertables_on_17() {
 #[tokio::test]
 async fn foreign_keys_of_hypertables_on_18() {
     keys(18).await;
+}
+
+/// Rows of compressed chunks, on a server with TimescaleDB's Community edition.
+#[tokio::test]
+async fn compressed_chunks() {
+    let Some(community) = Community::database().await else { return };
+    let client = community.connect().await;
+    let there = "select exists (select from pg_available_extensions where name = 'pulso')";
+    if !client.query_one(there, &[]).await.unwrap().get::<_, bool>(0) {
+        return skip("the server of PULSO_TEST_COMMUNITY_URL does not have the extension pulso");
+    }
+    client
+        .batch_execute(
+            "create extension pulso;
+             create table t (id int not null, at timestamptz not null, store int, void boolean not null default false, x numeric, q int, primary key (id, at));
+             select create_hypertable('t', 'at', chunk_time_interval => interval '1 day');
+             alter table t set (timescaledb.compress, timescaledb.compress_segmentby = 'store', timescaledb.compress_orderby = 'at desc');
+             insert into t select i, timestamptz '2026-01-01Z' + i * interval '1 hour', i % 3, i % 7 = 0, i * 0.5, i from generate_series(1, 100) i",
+        )
+        .await
+        .unwrap();
+    for (name, query) in [("public.r", QUERY), ("public.w", WHOLE)] {
+        client.execute("select pulso.create_rollup($1, $2)", &[&name, &query]).await.unwrap();
+    }
+    let compress = "select compress_chunk(c, if_not_compressed => true) from show_chunks('t') c";
+    for statement in [
+        compress,
+        "delete from t where id = 5",
+        "delete from t where store = 1 and at < '2026-01-02Z'",
+        "update t set x = x + 1 where id = 30",
+        "update t set store = 0 where at < '2026-01-03Z' and store = 2",
+        "insert into t (id, at, store, x, q) values (1001, '2026-01-02 03:00Z', 1, 2, 3)",
+        "insert into t (id, at, store, x, q) values (30, '2026-01-02 06:00Z', 2, 7, 7) on conflict (id, at) do update set x = excluded.x",
+        compress,
+        "delete from t where at < '2026-01-03Z'",
+        "select decompress_chunk(c, true) from show_chunks('t') c",
+        compress,
+        "select pulso.fold()",
+        "delete from t",
+        "insert into t select i, timestamptz '2026-01-01Z' + i * interval '1 hour', i % 3, i % 7 = 0, i * 0.5, i from generate_series(1, 100) i",
+        compress,
+        // A rollup made or mended while chunks are compressed.
+        "select pulso.drop_rollup('public.w'); select pulso.create_rollup('public.w', 'select count(*) as n, sum(x * q) as value from public.t')",
+        "select pulso.alter_rollup('public.w', 'select count(*) as n, sum(x * q) as value from public.t')",
+        "truncate t",
+    ] {
+        client.batch_execute(statement).await.unwrap_or_else(|error| panic!("{statement}: {error:?}"));
+        check(&client, statement).await;
+    }
 }

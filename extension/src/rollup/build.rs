@@ -143,7 +143,8 @@ pub fn rebuild(rollup: &Rollup) -> i64 {
         // Before the snapshot: what a TRUNCATE in between would take out of the table, it would leave in the snapshot.
         session::run(&format!("lock table {} in access share mode", tables.join(", ")), &[]);
         session::run(&sql.empty_base(), &[]);
-        let groups = Transfer { query: sql.groups(), store: sql.store(COLLECTED) };
+        let groups =
+            Transfer { query: sql.groups(!session::is_hypertable(rollup.source)), store: sql.store(COLLECTED) };
         let stored = collect::in_one_snapshot(&[groups], Progress::storing, &sql.empty_delta());
         session::run(&format!("analyze {}", sql.names().base), &[]);
         stored

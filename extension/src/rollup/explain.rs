@@ -26,7 +26,7 @@ fn explain(name: &str) -> Result<Vec<(String, String)>, Refusal> {
         ("read", sql.read()),
         ("fold", sql.fold(None)),
         ("fold: remove empty groups", sql.remove()),
-        ("build", sql.groups()),
+        ("build", sql.groups(!session::is_hypertable(rollup.source))),
         ("build: store", sql.store(COLLECTED)),
         ("build: take out what is counted", sql.empty_delta()),
         ("truncate", sql.negate()),

@@ -193,10 +193,11 @@ impl<'a> Sql<'a> {
         )
     }
 
-    /// The groups of the source; the scan says how far it has come.
-    pub fn groups(&self) -> String {
-        let scanned = format!("pulso.scanned({}.ctid)", quote_identifier(&self.definition.tables[0].alias));
-        format!("select {} from ({}) as a where n <> 0", self.columns(), self.accumulate(Some(scanned)))
+    /// The groups of the source; the scan says how far it has come, but where rows have no place: in compressed chunks.
+    pub fn groups(&self, has_places: bool) -> String {
+        let place = || format!("pulso.scanned({}.ctid)", quote_identifier(&self.definition.tables[0].alias));
+        let scanned = has_places.then(place);
+        format!("select {} from ({}) as a where n <> 0", self.columns(), self.accumulate(scanned))
     }
 
     /// Puts into the base what [`Self::groups`] has given, collected under a name.
