@@ -20,6 +20,7 @@ mod partitions;
 mod refusals;
 mod restore;
 mod sessions;
+mod smith;
 mod statements;
 mod subscribed;
 mod upgrade;
