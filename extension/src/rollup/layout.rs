@@ -50,14 +50,17 @@ pub fn additives(definition: &Definition) -> Vec<(String, Additive, String)> {
                 columns.push((format!("s{i}"), Additive::Numeric, format!("coalesce(pg_catalog.sum(x{i}), 0)")))
             }
             Parts::NumericSum => {
-                let finite = format!("x{i} not in ('NaN', 'Infinity', '-Infinity')");
+                // Only what is not a number of digits has no scale, and looking is cheaper than comparing.
+                let finite = format!("pg_catalog.scale(x{i}) is not null");
                 columns.push((
                     format!("s{i}"),
                     Additive::Numeric,
                     format!("coalesce(pg_catalog.sum(x{i}) filter (where {finite}), 0)"),
                 ));
                 for (name, value) in [("nan", "NaN"), ("pinf", "Infinity"), ("ninf", "-Infinity")] {
-                    let counted = format!("pg_catalog.count(*) filter (where x{i} = '{value}')");
+                    let counted = format!(
+                        "pg_catalog.count(*) filter (where pg_catalog.scale(x{i}) is null and x{i} = '{value}')"
+                    );
                     columns.push((format!("{name}{i}"), Additive::Bigint, counted));
                 }
             }
