@@ -1,10 +1,10 @@
-//! The change feed: one notification a tick on channel `pulso_changes`, sent by the extension's worker, says which groups of
-//! which rollups have changed. It voids answers in the cache and moves the live streams.
+//! The change feed: one notification a tick on channel `pulso_changes`, sent by whoever folds, says which groups of which
+//! rollups have changed. It voids answers in the cache and moves the live streams.
 //!
-//! The feed counts as connected from its first notification on, for as long as the connection answers and the worker that
-//! sends it runs: an extension that sends none leaves the cache off.
+//! The feed counts as connected while the connection answers and a sender is at work: an extension that sends none leaves
+//! the cache off. Both are asked for again and again, and believed for a short time only.
 
-use super::cache::{Answers, days_of};
+use super::cache::{Answers, Order, days_of};
 use super::live::Live;
 use crate::db;
 use crate::error::{Error, Result};
@@ -12,7 +12,7 @@ use jiff::civil::Date;
 use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::mpsc;
 use tokio_postgres::{AsyncMessage, Client, NoTls};
 use tokio_util::sync::CancellationToken;
@@ -20,7 +20,7 @@ use uuid::Uuid;
 
 pub const CHANNEL: &str = "pulso_changes";
 /// How often it is asked whether the connection and the sender live.
-const PING: Duration = Duration::from_secs(1);
+const PING: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(3);
 const MAX_RETRY: Duration = Duration::from_secs(15);
 /// Notifications waiting to be looked at; more than that and the connection is begun anew.
@@ -68,7 +68,7 @@ pub async fn follow(source: Source, answers: Arc<Answers>, live: Arc<Live>, stop
                 Err(error) => error,
             };
             answers.feed_ended();
-            live.reset();
+            live.reset(None);
             let text = error.to_string();
             if said != text {
                 tracing::warn!(%error, "the change feed is lost; nothing is cached until it is back");
@@ -114,73 +114,106 @@ async fn listen(
     live: &Live,
 ) -> Result<()> {
     client.batch_execute(&format!("listen \"{}\"", channel.replace('"', "\"\""))).await?;
-    let mut last = None;
     let (tell, mut told) = mpsc::channel(1);
     let mut watch = std::pin::pin!(watch(client, tell));
+    // When it was last asked whether somebody sends, if somebody does.
+    let mut well = None;
     loop {
         tokio::select! {
             // Notifications first: each is older than what is asked beside them.
             biased;
             note = notes.recv() => match note {
                 None => return Ok(()),
-                Some(text) => last = Some(take(&text, last, answers, live)),
+                Some(text) => take(&text, well, answers, live),
             },
-            Some(runs) = told.recv() => if !runs && answers.is_on() {
-                tracing::warn!("the worker that sends the change feed is gone; nothing is cached until it is back");
-                answers.feed_ended();
-                live.reset();
-                last = None;
+            Some(sign) = told.recv() => match sign {
+                Sign { runs: true, asked, last } => {
+                    well = Some(asked);
+                    answers.feed_lives(asked);
+                    if let Some(last) = last.filter(|_| channel == CHANNEL && !answers.feed_has_begun()) {
+                        begin(last, asked, answers, live);
+                    }
+                }
+                Sign { runs: false, .. } => if well.take().is_some() && answers.feed_has_begun() {
+                    tracing::warn!("nobody sends the change feed any more; nothing is cached until somebody does");
+                    answers.feed_ended();
+                    live.reset(None);
+                }
             },
             outcome = &mut watch => return outcome,
         }
     }
 }
 
-/// Asks again and again whether the connection answers and the sender runs; ends by a fault.
-async fn watch(client: &Client, tell: mpsc::Sender<bool>) -> Result<()> {
+/// What the server says of the feed.
+struct Sign {
+    asked: Instant,
+    /// Somebody sends it.
+    runs: bool,
+    /// The number that was given away last, where this role may know it.
+    last: Option<u64>,
+}
+
+/// Asks again and again whether the connection answers and a sender runs; ends by a fault.
+async fn watch(client: &Client, tell: mpsc::Sender<Sign>) -> Result<()> {
     loop {
-        let asked = client.query_one(include_str!("../../sql/query/feed_sender.sql"), &[]);
-        let row = tokio::time::timeout(PATIENCE, asked).await;
-        let runs = row.map_err(|_| Error::unavailable("the server does not answer"))??.try_get(0)?;
-        if tell.send(runs).await.is_err() {
+        let asked = Instant::now();
+        let question = client.query_one(include_str!("../../sql/query/feed_sender.sql"), &[]);
+        let row = tokio::time::timeout(PATIENCE, question).await;
+        let row = row.map_err(|_| Error::unavailable("the server does not answer"))??;
+        let last = row.try_get::<_, Option<i64>>("last")?.map(i64::unsigned_abs);
+        if tell.send(Sign { asked, runs: row.try_get("runs")?, last }).await.is_err() {
             return Ok(());
         }
         tokio::time::sleep(PING).await;
     }
 }
 
-/// Takes one notification in; returns its number.
-fn take(text: &str, last: Option<u64>, answers: &Answers, live: &Live) -> u64 {
+fn begin(at: u64, asked: Instant, answers: &Answers, live: &Live) {
+    answers.feed_began(at, asked);
+    // What changed while there was no feed was told to nobody.
+    live.reset(Some(at));
+    tracing::info!("the change feed is connected");
+}
+
+/// Takes one notification in, of a sender that was well at `well`.
+fn take(text: &str, well: Option<Instant>, answers: &Answers, live: &Live) {
     let payload: Payload = match serde_json::from_str(text) {
         Ok(payload) => payload,
         Err(error) => {
             tracing::warn!(%error, "a notification of the change feed cannot be read; everything counts as changed");
-            answers.void_all("unreadable");
-            live.reset();
-            return last.unwrap_or_default();
+            answers.void_unread();
+            live.reset(None);
+            return;
         }
     };
-    match last {
-        None => {
-            answers.feed_began();
-            tracing::info!("the change feed is connected");
+    if answers.feed_has_begun() {
+        let order = answers.advance(payload.seq);
+        if order != Order::Next {
+            tracing::warn!(
+                number = payload.seq,
+                ?order,
+                "the change feed skips a number; everything counts as changed"
+            );
+            live.reset(Some(payload.seq).filter(|_| order == Order::Gap));
+            if order == Order::Late {
+                return;
+            }
         }
-        Some(last) if payload.seq != last + 1 => {
-            tracing::warn!(last, next = payload.seq, "the change feed has a gap; everything counts as changed");
-            answers.void_all("gap");
-            live.reset();
-        }
-        Some(_) => {}
+    } else if let Some(asked) = well {
+        begin(payload.seq, asked, answers, live);
+    } else {
+        return;
     }
     let Some(rollups) = payload.changes else {
-        answers.void_all("rollup");
-        live.reset();
-        return payload.seq;
+        answers.void_all();
+        live.reset(Some(payload.seq));
+        return;
     };
     let changes = changes(rollups);
     for change in &changes {
         match change.store {
-            None => answers.void_all("rollup"),
+            None => answers.void_all(),
             Some(store) => {
                 let days: Option<Vec<Date>> = change.days.as_ref().map(|days| days.iter().copied().collect());
                 answers.void(store, days.as_deref());
@@ -188,7 +221,6 @@ fn take(text: &str, last: Option<u64>, answers: &Answers, live: &Live) -> u64 {
         }
     }
     live.tell(payload.seq, changes);
-    payload.seq
 }
 
 /// By rollup and shop.

@@ -4,6 +4,7 @@ pub mod access;
 mod boundary;
 mod cache;
 pub mod feed;
+mod listen;
 mod live;
 mod manners;
 mod metrics;
@@ -24,12 +25,12 @@ use crate::{fold, interrupt, job, logs, migrate, pooler, worker};
 use axum::Router;
 use axum::http::{HeaderName, HeaderValue, Method, Uri, header};
 use axum::middleware::{from_fn, from_fn_with_state};
+use axum::serve::Listener as _;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::net::TcpListener;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 use tower_http::catch_panic::CatchPanicLayer;
@@ -266,7 +267,7 @@ impl Service {
     /// Listens until `stop` is cancelled, then lets requests under way finish within the drain's deadline.
     pub async fn start(state: AppState, listen: SocketAddr, stop: CancellationToken) -> Result<Self> {
         state.access.settle(listen, &state).await?;
-        let listener = TcpListener::bind(listen).await.map_err(|error| bind_error(listen, &error))?;
+        let listener = listen::Patient::bind(listen).map_err(|error| bind_error(listen, &error))?;
         let address = listener.local_addr()?;
         let closing = state.stop.clone();
         let task = tokio::spawn(async move {
@@ -277,8 +278,16 @@ impl Service {
             });
             let serving =
                 axum::serve(listener, router(state.clone())).with_graceful_shutdown(stop.clone().cancelled_owned());
+            let sockets = state.sockets.clone();
+            let served = async move {
+                let outcome = serving.into_future().await;
+                // WebSockets outlive the requests that they came by.
+                sockets.close();
+                sockets.wait().await;
+                outcome
+            };
             let outcome = tokio::select! {
-                outcome = serving.into_future() => outcome.map_err(Error::from),
+                outcome = served => outcome.map_err(Error::from),
                 () = async { stop.cancelled().await; tokio::time::sleep(DRAIN).await } => {
                     tracing::warn!(deadline_s = DRAIN.as_secs(), "some requests did not finish in time");
                     Ok(())

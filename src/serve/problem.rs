@@ -98,6 +98,12 @@ impl Problem {
         Self::new(StatusCode::FORBIDDEN, "urn:pulso:problem:forbidden", "Not for this key", detail)
     }
 
+    /// A page of an origin that was not named.
+    pub fn foreign_origin() -> Self {
+        let detail = "Pages of this origin may not connect; name it with --cors-origin.";
+        Self::new(StatusCode::FORBIDDEN, "urn:pulso:problem:forbidden", "Not for this origin", detail)
+    }
+
     pub fn too_many(limit: u32, seconds: u64) -> Self {
         let detail = format!("This key may send {limit} requests a minute; try again in {seconds} s.");
         Self::new(StatusCode::TOO_MANY_REQUESTS, "urn:pulso:problem:too-many-requests", "Too many requests", detail)

@@ -18,6 +18,7 @@ use std::time::Duration;
 use tokio::sync::Semaphore;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use uuid::Uuid;
 
 /// A request may take this long in all: a connection, then a read or two.
@@ -25,6 +26,8 @@ const REQUEST_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How old a shop's name and clock may be beside kept answers.
 const FACTS_AGE: Duration = Duration::from_secs(2);
+/// Streams open at once.
+const MAX_STREAMS: u32 = 2000;
 const MAX_FACTS: u64 = 100_000;
 
 /// How the service is set up.
@@ -69,6 +72,8 @@ pub struct AppState {
     pub live: Arc<Live>,
     /// Cancelled when the service stops: open streams end.
     pub stop: CancellationToken,
+    /// WebSockets that are open.
+    pub sockets: TaskTracker,
     facts: Cache<Uuid, Store>,
     /// The figures' routes, for requests out of a batch.
     figures: Arc<OnceLock<Router>>,
@@ -90,9 +95,10 @@ impl AppState {
             request_timeout: REQUEST_TIMEOUT,
             access: Arc::new(Access::new(settings.access)),
             answers: Arc::new(Answers::new(Arc::clone(&metrics))),
-            live: Arc::new(Live::new(Arc::clone(&metrics))),
+            live: Arc::new(Live::new(Arc::clone(&metrics), MAX_STREAMS)),
             metrics,
             stop: CancellationToken::new(),
+            sockets: TaskTracker::new(),
             facts: Cache::builder().max_capacity(MAX_FACTS).time_to_live(FACTS_AGE).build(),
             cors: settings.cors,
             slow: settings.slow,

@@ -203,7 +203,7 @@ impl Access {
 }
 
 fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
-    let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(None) };
+    let Some(value) = headers.get(header::AUTHORIZATION) else { return Ok(beside_protocol(headers)) };
     let secret = value
         .to_str()
         .ok()
@@ -213,6 +213,12 @@ fn bearer(headers: &HeaderMap) -> Result<Option<&str>, Problem> {
         Some((_, secret)) if !secret.trim().is_empty() && secret.len() <= 8192 => Ok(Some(secret.trim())),
         _ => Err(Problem::unauthorized("The header Authorization has to be `Bearer` and a key.")),
     }
+}
+
+/// The key of a browser's WebSocket, which can send no other header: `new WebSocket(url, ["pulso.v1", "bearer." + key])`.
+fn beside_protocol(headers: &HeaderMap) -> Option<&str> {
+    let protocols = headers.get(header::SEC_WEBSOCKET_PROTOCOL)?.to_str().ok()?;
+    protocols.split(',').find_map(|one| one.trim().strip_prefix("bearer.")).filter(|key| key.len() <= 8192)
 }
 
 /// Lets in whoever may, counts it, and puts its `Principal` into the request.

@@ -4,67 +4,34 @@
 //! its shop and days was noted since its read *began*. So whatever order a read, a commit and its announcement come in, an
 //! answer that may lack the commit is never given once the commit was announced. Without a feed nothing is kept or given.
 
+mod ledger;
+
+pub use ledger::{Order, Rests, days_of};
+
 use super::metrics::Metrics;
 use super::problem::Problem;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
-use jiff::ToSpan;
 use jiff::civil::Date;
+use ledger::{Began, Ledger};
 use moka::sync::Cache;
 use serde::Serialize;
-use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, PoisonError, RwLock};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::sync::Mutex;
 use uuid::Uuid;
 
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 /// However quiet the feed: no answer is older.
 const MAX_AGE: Duration = Duration::from_secs(60);
-/// Days remembered of one shop; beyond it any change of the shop counts for all its days.
-const MAX_DAYS: usize = 200;
 const STRIPES: usize = 64;
-
-/// What an answer rests on: the rollups of one shop from a day to a day.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Rests {
-    pub store: Uuid,
-    pub from: Date,
-    pub to: Date,
-}
-
-#[derive(Default)]
-struct Marks {
-    all: u64,
-    days: BTreeMap<Date, u64>,
-}
-
-/// When what has changed, by a count of changes.
-#[derive(Default)]
-struct Ledger {
-    on: bool,
-    count: u64,
-    /// Everything before it is void.
-    floor: u64,
-    stores: HashMap<Uuid, Marks>,
-}
-
-impl Ledger {
-    fn holds(&self, began: u64, rests: &Rests) -> bool {
-        if !self.on || began < self.floor {
-            return false;
-        }
-        let Some(marks) = self.stores.get(&rests.store) else { return true };
-        began >= marks.all && marks.days.range(rests.from..=rests.to).all(|(_, changed)| began >= *changed)
-    }
-}
 
 #[derive(Clone)]
 struct Entry {
-    began: u64,
+    began: Began,
     body: Bytes,
 }
 
@@ -140,57 +107,60 @@ impl Answers {
 
     /// Whether anything may be kept now.
     pub fn is_on(&self) -> bool {
-        self.read(|ledger| ledger.on)
+        self.read(|ledger| ledger.now().is_some())
     }
 
-    /// The feed has begun: what is read from now on may be kept.
-    pub fn feed_began(&self) {
-        self.write(|ledger| {
-            ledger.count += 1;
-            ledger.floor = ledger.count;
-            ledger.stores.clear();
-            ledger.on = true;
-        });
+    pub fn feed_has_begun(&self) -> bool {
+        self.read(Ledger::has_begun)
+    }
+
+    /// The feed has begun after notification `at`: what is read from now on may be kept.
+    pub fn feed_began(&self, at: u64, asked: Instant) {
+        self.write(|ledger| ledger.begin(at, asked));
         self.metrics.cache.feed_connected.set(1);
+    }
+
+    /// The feed was well when it was asked.
+    pub fn feed_lives(&self, asked: Instant) {
+        self.write(|ledger| ledger.lives(asked));
     }
 
     /// The feed is gone: nothing is kept or given.
     pub fn feed_ended(&self) {
-        let was_on = self.write(|ledger| std::mem::replace(&mut ledger.on, false));
-        if was_on {
+        if self.write(Ledger::end) {
             self.metrics.cache.invalidated("feed_lost");
         }
         self.kept.invalidate_all();
         self.metrics.cache.feed_connected.set(0);
     }
 
-    /// Anything may have changed.
-    pub fn void_all(&self, cause: &'static str) {
-        self.write(|ledger| {
-            ledger.count += 1;
-            ledger.floor = ledger.count;
-            ledger.stores.clear();
-        });
-        self.kept.invalidate_all();
-        self.metrics.cache.invalidated(cause);
+    /// Takes the number of a notification in.
+    pub fn advance(&self, seq: u64) -> Order {
+        let order = self.write(|ledger| ledger.advance(seq));
+        if order != Order::Next {
+            self.kept.invalidate_all();
+            self.metrics.cache.invalidated(if order == Order::Gap { "gap" } else { "late" });
+        }
+        order
     }
 
-    /// Something of a shop has changed: on these days, or on any.
+    /// The notification just taken in tells that anything may have changed.
+    pub fn void_all(&self) {
+        self.write(Ledger::void_all);
+        self.kept.invalidate_all();
+        self.metrics.cache.invalidated("rollup");
+    }
+
+    /// A notification could not be read.
+    pub fn void_unread(&self) {
+        self.write(Ledger::void_all_until_next);
+        self.kept.invalidate_all();
+        self.metrics.cache.invalidated("unreadable");
+    }
+
+    /// The notification just taken in tells of a shop: on these days, or on any.
     pub fn void(&self, store: Uuid, days: Option<&[Date]>) {
-        self.write(|ledger| {
-            ledger.count += 1;
-            let count = ledger.count;
-            let marks = ledger.stores.entry(store).or_default();
-            match days {
-                Some(days) if marks.days.len() + days.len() <= MAX_DAYS => {
-                    marks.days.extend(days.iter().map(|day| (*day, count)));
-                }
-                _ => {
-                    marks.all = count;
-                    marks.days.clear();
-                }
-            }
-        });
+        self.write(|ledger| ledger.void(store, days));
         self.metrics.cache.invalidated("change");
     }
 
@@ -238,7 +208,7 @@ impl Answers {
         F: Future<Output = Result<Vec<u8>, E>>,
     {
         // Before the read: what changes from here on may be missing in it.
-        let began = self.read(|ledger| ledger.on.then_some(ledger.count));
+        let began = self.read(Ledger::now);
         let body = Bytes::from(load().await?);
         if let Some(began) = began
             && self.read(|ledger| ledger.holds(began, rests))
@@ -250,20 +220,11 @@ impl Answers {
     }
 }
 
-/// Days that a group may belong to, by its columns; `None`: any.
-pub fn days_of(group: &serde_json::Map<String, serde_json::Value>) -> Option<Vec<Date>> {
-    let text = |column: &str| group.get(column).and_then(serde_json::Value::as_str);
-    if let Some(day) = text("sale_date").and_then(|text| text.parse().ok()) {
-        return Some(vec![day]);
-    }
-    // An hour of the clock belongs to its date's business day or to the one before.
-    let day: Date = text("hour")?.get(..10)?.parse().ok()?;
-    Some(vec![day.saturating_sub(1.day()), day])
-}
-
 #[cfg(test)]
 mod tests {
+    use super::ledger::MAX_DAYS;
     use super::*;
+    use jiff::ToSpan;
     use jiff::civil::date;
     use std::convert::Infallible;
     use std::sync::atomic::{AtomicU32, Ordering};
@@ -277,8 +238,15 @@ mod tests {
 
     fn answers() -> Answers {
         let answers = Answers::new(Arc::default());
-        answers.feed_began();
+        answers.feed_began(1, Instant::now());
         answers
+    }
+
+    /// The next notification tells of a shop.
+    fn told(answers: &Answers, store: Uuid, days: Option<&[Date]>) {
+        let at = answers.read(Ledger::now).expect("a feed").at;
+        answers.advance(at + 1);
+        answers.void(store, days);
     }
 
     async fn get(answers: &Answers, text: &str, fresh: bool) -> (String, Source) {
@@ -292,7 +260,7 @@ mod tests {
         let answers = answers();
         // The read takes its snapshot; the sale commits and is announced; only then is the answer stored.
         let load = || async {
-            answers.void(STORE, Some(&[date(2026, 7, 15)]));
+            told(&answers, STORE, Some(&[date(2026, 7, 15)]));
             Ok::<_, Infallible>(b"old".to_vec())
         };
         answers.get("k".to_owned(), rests(), false, load).await.expect("an answer");
@@ -304,15 +272,16 @@ mod tests {
     async fn changes_elsewhere_leave_it_and_its_own_void_it() {
         let answers = answers();
         get(&answers, "1", false).await;
-        answers.void(OTHER, None);
-        answers.void(STORE, Some(&[date(2026, 6, 30), date(2026, 7, 31)]));
+        told(&answers, OTHER, None);
+        told(&answers, STORE, Some(&[date(2026, 6, 30), date(2026, 7, 31)]));
         assert_eq!(get(&answers, "2", false).await, ("1".into(), Source::Hit));
         for (number, days) in [Some(vec![date(2026, 7, 30)]), Some(vec![date(2026, 7, 1)]), None].iter().enumerate() {
-            answers.void(STORE, days.as_deref());
+            told(&answers, STORE, days.as_deref());
             let text = format!("new {number}");
             assert_eq!(get(&answers, &text, false).await, (text, Source::Miss));
         }
-        answers.void_all("gap");
+        let at = answers.read(Ledger::now).expect("a feed").at;
+        answers.advance(at + 2);
         assert_eq!(get(&answers, "last", false).await, ("last".into(), Source::Miss));
     }
 
@@ -322,7 +291,7 @@ mod tests {
         get(&answers, "1", false).await;
         answers.feed_ended();
         assert_eq!(get(&answers, "2", false).await, ("2".into(), Source::Bypass));
-        answers.feed_began();
+        answers.feed_began(1, Instant::now());
         assert_eq!(
             get(&answers, "3", false).await,
             ("3".into(), Source::Miss),
@@ -331,7 +300,7 @@ mod tests {
         // A read that began without a feed is not kept, although there is one at its end.
         answers.feed_ended();
         let load = || async {
-            answers.feed_began();
+            answers.feed_began(1, Instant::now());
             Ok::<_, Infallible>(b"within".to_vec())
         };
         answers.get("k".to_owned(), rests(), false, load).await.expect("an answer");
@@ -339,10 +308,10 @@ mod tests {
         // A read that began before a gap and ended after it is not kept either.
         let load = || async {
             answers.feed_ended();
-            answers.feed_began();
+            answers.feed_began(1, Instant::now());
             Ok::<_, Infallible>(b"across".to_vec())
         };
-        answers.void(STORE, None);
+        told(&answers, STORE, None);
         answers.get("k".to_owned(), rests(), false, load).await.expect("an answer");
         assert_eq!(get(&answers, "5", false).await, ("5".into(), Source::Miss));
     }
@@ -376,19 +345,7 @@ mod tests {
         get(&answers, "1", false).await;
         let days: Vec<Date> =
             (0..=MAX_DAYS).map(|n| date(1990, 1, 1).saturating_add(i64::try_from(n).expect("small").days())).collect();
-        answers.void(STORE, Some(&days));
+        told(&answers, STORE, Some(&days));
         assert_eq!(get(&answers, "2", false).await, ("2".into(), Source::Miss));
-    }
-
-    #[test]
-    fn days_are_read_from_the_columns_of_a_group() {
-        let of = |json: serde_json::Value| days_of(json.as_object().expect("an object"));
-        assert_eq!(of(serde_json::json!({"sale_date": "2026-07-30", "method": null})), Some(vec![date(2026, 7, 30)]));
-        assert_eq!(
-            of(serde_json::json!({"hour": "2026-07-30T02:00:00"})),
-            Some(vec![date(2026, 7, 29), date(2026, 7, 30)])
-        );
-        assert_eq!(of(serde_json::json!({"hour": 14})), None);
-        assert_eq!(of(serde_json::json!({"month": "2026-07"})), None);
     }
 }

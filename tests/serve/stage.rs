@@ -1,0 +1,95 @@
+//! Two shops, a service that follows a change feed, and a hand on that feed.
+
+use crate::client::{Answer, Client};
+use crate::common::Db;
+use crate::shop::{self, DAY};
+use axum::body::Body;
+use axum::http::Request;
+use pulso::serve::AppState;
+use serde_json::{Value, json};
+use std::time::{Duration, Instant};
+use tokio_util::sync::CancellationToken;
+
+pub const CHANNEL: &str = "pulso_test_changes";
+
+pub struct Stage {
+    pub db: Db,
+    pub sql: tokio_postgres::Client,
+    pub state: AppState,
+    pub http: Client,
+    pub stop: CancellationToken,
+}
+
+impl Stage {
+    /// Two shops, and a service that follows the feed.
+    pub async fn open() -> Self {
+        let db = Db::migrated().await;
+        let sql = db.connect().await;
+        shop::open(&sql).await;
+        // The feed counts only while the extension's worker runs; the launcher starts it within seconds.
+        let deadline = Instant::now() + Duration::from_secs(30);
+        while !sql.query_one("select pulso.folder_running()", &[]).await.unwrap().get::<_, bool>(0) {
+            assert!(Instant::now() < deadline, "no worker folds this database");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
+        let state = AppState::new(db.url(), 4, 64).unwrap();
+        let stop = CancellationToken::new();
+        state.follow(db.url(), CHANNEL, stop.clone());
+        let http = Client::over(state.clone());
+        let this = Self { db, sql, state, http, stop };
+        this.listening(1).await;
+        this
+    }
+
+    /// Waits until so many sessions listen.
+    pub async fn listening(&self, sessions: i64) {
+        let deadline = Instant::now() + Duration::from_secs(20);
+        let listening = "select count(*) from pg_stat_activity where application_name = 'pulso feed' and query like '%folder_running%' and datname = current_database()";
+        while self.sql.query_one(listening, &[]).await.unwrap().get::<_, i64>(0) < sessions {
+            assert!(Instant::now() < deadline, "nobody listens");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    pub async fn notify(&self, seq: u64, changes: Value) {
+        let payload = json!({"seq": seq, "changes": changes}).to_string();
+        self.sql.execute("select pg_notify($1, $2)", &[&CHANNEL, &payload]).await.unwrap();
+        // Seen by the service before the next statement of this test is answered, or very nearly.
+        tokio::time::sleep(Duration::from_millis(150)).await;
+    }
+
+    pub async fn day(&self, store: &str, control: &str) -> (String, String) {
+        let answer = self.ask(&format!("/v1/stores/{store}/dashboard?date={DAY}"), control).await;
+        (answer.json()["sales_count"].to_string(), answer.header("x-pulso-cache").to_owned())
+    }
+
+    pub async fn ask(&self, path: &str, control: &str) -> Answer {
+        let request = Request::get(path).header("cache-control", control).body(Body::empty()).unwrap();
+        let answer = self.http.send(request).await;
+        assert_eq!(answer.status, 200, "{path}");
+        answer
+    }
+
+    pub async fn sell(&self, store: &str, number: &str) {
+        self.sql
+            .execute(
+                "insert into public.sales (store_id, number, sold_at, rate, totals) values ($1::text::uuid, $2, '2026-07-30 15:00-04', 40, '{\"gross_usd\": 1}')",
+                &[&store, &number],
+            )
+            .await
+            .unwrap();
+    }
+}
+
+pub fn change(store: &str, day: &str) -> Value {
+    json!([{"rollup": "analytics.sales_daily_totals", "keys": [{"store_id": store, "sale_date": day}]}])
+}
+
+pub fn key(db: &Db, name: &str, store: &str) -> String {
+    let output = std::process::Command::new(env!("CARGO_BIN_EXE_pulso"))
+        .args(["key", "create", name, "--store", store])
+        .env("DATABASE_URL", db.url())
+        .output()
+        .unwrap();
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
