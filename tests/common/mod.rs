@@ -116,10 +116,13 @@ impl Db {
 
     /// With every migration applied, as `pulso migrate up` does it.
     pub async fn migrated() -> Self {
-        let this = Self::empty().await;
-        let mut client = this.connect().await;
+        Self::empty().await.migrate().await
+    }
+
+    pub async fn migrate(self) -> Self {
+        let mut client = self.connect().await;
         pulso::migrate::up(&mut client).await.expect("migrations apply to an empty database");
-        this
+        self
     }
 
     /// A connection string without a password, for this code and for `psql`, `pgbench` and `pulso` alike.

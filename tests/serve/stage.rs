@@ -2,15 +2,19 @@
 
 use crate::client::{Answer, Client};
 use crate::common::Db;
-use crate::shop::{self, DAY};
+use crate::shop::{self, DAY, GROCERY};
 use axum::body::Body;
 use axum::http::Request;
+use pulso::cluster::{Cluster, Options};
 use pulso::serve::AppState;
 use serde_json::{Value, json};
 use std::time::{Duration, Instant};
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 
 pub const CHANNEL: &str = "pulso_test_changes";
+
+static STAGES: OnceCell<Cluster> = OnceCell::const_new();
 
 pub struct Stage {
     pub db: Db,
@@ -23,7 +27,9 @@ pub struct Stage {
 impl Stage {
     /// Two shops, and a service that follows the feed.
     pub async fn open() -> Self {
-        let db = Db::migrated().await;
+        // Each database has a worker, and a cluster only so many: these tests do not wait for those of the others.
+        let cluster = STAGES.get_or_init(async || Cluster::start(&Options::temporary()).await.expect("a server")).await;
+        let db = Db::empty_in(cluster).await.migrate().await;
         let sql = db.connect().await;
         shop::open(&sql).await;
         // The feed counts only while the extension's worker runs; the launcher starts it within seconds.
@@ -48,6 +54,17 @@ impl Stage {
         while self.sql.query_one(listening, &[]).await.unwrap().get::<_, i64>(0) < sessions {
             assert!(Instant::now() < deadline, "nobody listens");
             tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+
+    /// The feed's first notification, taken in.
+    pub async fn begin(&self) {
+        self.notify(1, json!([])).await;
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while self.day(GROCERY, "").await.1 == "bypass" {
+            assert!(Instant::now() < deadline, "the feed does not begin");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            self.notify(1, json!([])).await;
         }
     }
 
