@@ -114,6 +114,7 @@ async fn listen(
     live: &Live,
 ) -> Result<()> {
     client.batch_execute(&format!("listen \"{}\"", channel.replace('"', "\"\""))).await?;
+    answers.lives_in(client.query_one(include_str!("../../sql/query/server_life.sql"), &[]).await?.try_get(0)?);
     let (tell, mut told) = mpsc::channel(1);
     let mut watch = std::pin::pin!(watch(client, tell));
     // When it was last asked whether somebody sends, if somebody does.

@@ -42,6 +42,11 @@ struct Reason {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Layer {
+    layer: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct StateLabel {
     state: &'static str,
 }
@@ -67,16 +72,32 @@ pub struct Metrics {
 /// What becomes of reads that could be answered from the cache.
 #[derive(Default)]
 pub struct CacheMetrics {
-    pub hits: Counter,
-    pub misses: Counter,
+    hits: Family<Layer, Counter>,
+    misses: Family<Layer, Counter>,
     pub bypassed: Counter,
-    pub entries: Gauge,
+    entries: Gauge,
+    bytes: Gauge,
+    evicted: Family<Reason, Counter>,
     invalidated: Family<Reason, Counter>,
     pub feed_connected: Gauge,
     pub live_streams: Gauge,
+    pub redis_up: Gauge,
+    pub redis_errors: Counter,
 }
 
 impl CacheMetrics {
+    pub fn hit(&self, layer: &'static str) {
+        self.hits.get_or_create(&Layer { layer }).inc();
+    }
+
+    pub fn missed(&self, layer: &'static str) {
+        self.misses.get_or_create(&Layer { layer }).inc();
+    }
+
+    pub fn evicted(&self, reason: &'static str) {
+        self.evicted.get_or_create(&Reason { reason }).inc();
+    }
+
     pub fn invalidated(&self, reason: &'static str) {
         self.invalidated.get_or_create(&Reason { reason }).inc();
     }
@@ -119,14 +140,16 @@ impl Default for Metrics {
             "Connections of the pool for reads, by state; waiting are requests without one",
             this.pool.clone(),
         );
-        r.register("cache_hits", "Reads answered from the cache", this.cache.hits.clone());
-        r.register("cache_misses", "Reads that the cache could not answer", this.cache.misses.clone());
+        r.register("cache_hits", "Reads answered from the cache, by layer", this.cache.hits.clone());
+        r.register("cache_misses", "Reads that a layer of the cache could not answer", this.cache.misses.clone());
         r.register(
             "cache_bypassed",
             "Reads past the cache: told to (no-cache), or no change feed",
             this.cache.bypassed.clone(),
         );
-        r.register("cache_entries", "Answers in the cache", this.cache.entries.clone());
+        r.register("cache_entries", "Answers in memory", this.cache.entries.clone());
+        r.register("cache_bytes", "Size of the answers in memory", this.cache.bytes.clone());
+        r.register("cache_evictions", "Answers dropped from memory, for lack of room or by age", this.cache.evicted.clone());
         r.register(
             "cache_invalidations",
             "Times that answers became invalid, by cause",
@@ -137,6 +160,8 @@ impl Default for Metrics {
             "1 while the change feed is connected; nothing is cached without",
             this.cache.feed_connected.clone(),
         );
+        r.register("redis_up", "1 when Redis answered last time it was asked", this.cache.redis_up.clone());
+        r.register("redis_errors", "Questions that Redis did not answer in time", this.cache.redis_errors.clone());
         r.register("live_streams", "Open event streams", this.cache.live_streams.clone());
         this
     }
@@ -174,6 +199,9 @@ impl Metrics {
         ] {
             self.pool.get_or_create(&StateLabel { state: label }).set(i64::try_from(number).unwrap_or(i64::MAX));
         }
+        let (entries, bytes) = state.answers.size();
+        self.cache.entries.set(i64::try_from(entries).unwrap_or(i64::MAX));
+        self.cache.bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
         let mut text = String::new();
         encode_registry(&mut text, &self.registry)?;
         Ok(text)

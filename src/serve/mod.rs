@@ -12,6 +12,7 @@ mod openapi;
 pub mod params;
 mod problem;
 mod routes;
+pub mod shared;
 mod slow;
 mod state;
 
@@ -99,6 +100,10 @@ pub struct ServeArgs {
     #[arg(long, env = "PULSO_POOLER", value_enum, default_value_t, value_name = "KIND")]
     pub pooler: pooler::Wish,
 
+    /// Redis or Valkey in which several services share kept answers and the counts of rate limits
+    #[arg(long, env = "PULSO_REDIS_URL", hide_env_values = true, value_name = "URL")]
+    pub redis_url: Option<String>,
+
     /// Run no jobs here: `pulso worker` does elsewhere
     #[arg(long)]
     pub no_jobs: bool,
@@ -154,6 +159,7 @@ impl ServeArgs {
             cors: self.cors_origins.clone(),
             slow: Duration::from_millis(self.slow_ms),
             explain_slow: self.explain_slow,
+            redis: self.redis_url.as_deref().map(shared::Address::parse).transpose()?,
         })
     }
 }

@@ -5,6 +5,7 @@ use super::cache::Answers;
 use super::feed;
 use super::live::Live;
 use super::metrics::Metrics;
+use super::shared::{Address, Shared};
 use super::slow;
 use crate::error::Result;
 use crate::read::{self, Pool, Pooling, ReadError, Reader, Store};
@@ -43,6 +44,8 @@ pub struct Settings {
     pub slow: Duration,
     /// Whether the plans of slow statements are logged.
     pub explain_slow: bool,
+    /// What nodes share.
+    pub redis: Option<Address>,
 }
 
 impl Default for Settings {
@@ -55,6 +58,7 @@ impl Default for Settings {
             cors: Vec::new(),
             slow: Duration::from_secs(1),
             explain_slow: false,
+            redis: None,
         }
     }
 }
@@ -89,12 +93,14 @@ impl AppState {
         let metrics = Arc::new(Metrics::default());
         let pool = read::pool(url, settings.pool_size, settings.pooling)?;
         pool.observe(slow::observer(Arc::clone(&metrics), settings.slow, settings.explain_slow));
+        let shared = settings.redis.map(|address| Shared::new(&address, Arc::clone(&metrics)));
+        let shared = shared.transpose()?.map(Arc::new);
         Ok(Self {
             pool,
             permits: Arc::new(Semaphore::new(settings.max_in_flight)),
             request_timeout: REQUEST_TIMEOUT,
-            access: Arc::new(Access::new(settings.access)),
-            answers: Arc::new(Answers::new(Arc::clone(&metrics))),
+            access: Arc::new(Access::new(settings.access, shared.clone())),
+            answers: Arc::new(Answers::new(Arc::clone(&metrics), shared)),
             live: Arc::new(Live::new(Arc::clone(&metrics), MAX_STREAMS)),
             metrics,
             stop: CancellationToken::new(),

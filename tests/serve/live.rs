@@ -52,8 +52,8 @@ impl Events {
 #[tokio::test]
 async fn changes_are_streamed_to_those_who_may_see_them() {
     let stage = Stage::open().await;
-    stage.begin().await;
     let (grocery, bar) = (key(&stage.db, "grocery", GROCERY), key(&stage.db, "bar", BAR));
+    stage.begin(&grocery).await;
     let stop = CancellationToken::new();
     let service = Service::start(stage.state.clone(), "127.0.0.1:0".parse().unwrap(), stop.clone()).await.unwrap();
     let address = service.url().trim_start_matches("http://").to_owned();
@@ -156,8 +156,8 @@ async fn serve(state: AppState) -> (Service, String, CancellationToken) {
 #[tokio::test]
 async fn sockets_tell_what_streams_tell() {
     let stage = Stage::open().await;
-    stage.begin().await;
     let (grocery, bar) = (key(&stage.db, "grocery", GROCERY), key(&stage.db, "bar", BAR));
+    stage.begin(&grocery).await;
     let other = AppState::new(stage.db.url(), 2, 64).unwrap();
     other.follow(stage.db.url(), crate::stage::CHANNEL, stage.stop.clone());
     stage.listening(2).await;
@@ -236,7 +236,7 @@ async fn sockets_tell_what_streams_tell() {
 #[tokio::test]
 async fn a_stream_that_reads_nothing_is_let_go() {
     let stage = Stage::open().await;
-    stage.begin().await;
+    stage.begin("").await;
     let (service, address, stop) = serve(stage.state.clone()).await;
     let upgrade = "upgrade: websocket\r\nconnection: upgrade\r\nsec-websocket-version: 13\r\nsec-websocket-key: dGhlIHNhbXBsZSBub25jZQ==\r\n";
     let mut idle = Vec::new();

@@ -17,6 +17,7 @@ mod live;
 mod manners;
 mod observe;
 mod pooler;
+mod redis;
 mod scope;
 mod sender;
 mod shop;

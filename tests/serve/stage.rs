@@ -57,14 +57,19 @@ impl Stage {
         }
     }
 
-    /// The feed's first notification, taken in.
-    pub async fn begin(&self) {
-        self.notify(1, json!([])).await;
+    /// The feed's first notification, taken in; asked with a key where there are keys, so that it stays known that there are.
+    pub async fn begin(&self, secret: &str) {
+        let path = format!("/v1/stores/{GROCERY}/dashboard?date={DAY}");
         let deadline = Instant::now() + Duration::from_secs(10);
-        while self.day(GROCERY, "").await.1 == "bypass" {
-            assert!(Instant::now() < deadline, "the feed does not begin");
-            tokio::time::sleep(Duration::from_millis(20)).await;
+        loop {
             self.notify(1, json!([])).await;
+            let request = Request::get(&path).header("authorization", format!("Bearer {secret}"));
+            let request = if secret.is_empty() { Request::get(&path) } else { request };
+            let answer = self.http.send(request.body(Body::empty()).unwrap()).await;
+            if answer.header("x-pulso-cache") != "bypass" {
+                return;
+            }
+            assert!(Instant::now() < deadline, "the feed does not begin");
         }
     }
 

@@ -61,12 +61,17 @@ impl Limiter {
         let carried = u64::from(window.before) * reset_seconds / WINDOW.as_secs();
         let used = carried + u64::from(window.now);
         if used + u64::from(requests) > u64::from(limit) {
-            return Err(if window.now >= limit { reset_seconds } else { (reset_seconds / 10).max(1) });
+            return Err(wait(window.now, limit, reset_seconds));
         }
         window.now += requests;
         let remaining = u64::from(limit) - used - u64::from(requests);
         Ok(Left { limit, remaining: u32::try_from(remaining).unwrap_or(u32::MAX), reset_seconds })
     }
+}
+
+/// How long a caller that may send no more has to wait: for the next minute where this one is used up.
+pub fn wait(sent: u32, limit: u32, reset_seconds: u64) -> u64 {
+    if sent >= limit { reset_seconds } else { (reset_seconds / 10).max(1) }
 }
 
 #[cfg(test)]

@@ -9,6 +9,7 @@ mod token;
 pub use token::{TokenArgs, Tokens};
 
 use super::problem::Problem;
+use super::shared::Shared;
 use super::state::AppState;
 use crate::error::{Error, Result};
 use crate::key::{self, Role};
@@ -127,13 +128,15 @@ pub struct Access {
     looked: Mutex<Option<(Instant, bool)>>,
     believed: Cache<Vec<u8>, Arc<Principal>>,
     limiter: Limiter,
+    shared: Option<Arc<Shared>>,
 }
 
 impl Access {
-    pub fn new(settings: Settings) -> Self {
+    /// Counts are those of all nodes where they share something, as long as that answers.
+    pub fn new(settings: Settings, shared: Option<Arc<Shared>>) -> Self {
         let closed = AtomicBool::new(settings.mode == Mode::Required || !settings.tokens.is_empty());
         let believed = Cache::builder().max_capacity(MAX_BELIEVED).time_to_live(BELIEVED).build();
-        Self { settings, closed, looked: Mutex::new(None), believed, limiter: Limiter::default() }
+        Self { settings, closed, looked: Mutex::new(None), believed, limiter: Limiter::default(), shared }
     }
 
     /// Before the service listens: on an address that others reach, nobody comes in without saying who it is.
@@ -195,10 +198,19 @@ impl Access {
     }
 
     /// Counts `requests` of a caller.
-    pub fn count(&self, principal: &Principal, requests: u32) -> Result<Option<limit::Left>, Problem> {
+    pub async fn count(&self, principal: &Principal, requests: u32) -> Result<Option<limit::Left>, Problem> {
         let limit = principal.per_minute.unwrap_or(self.settings.per_minute);
         let Some(id) = principal.id.as_deref().filter(|_| limit > 0) else { return Ok(None) };
-        self.limiter.take(id, limit, requests).map(Some).map_err(|wait| Problem::too_many(limit, wait))
+        let shared = match &self.shared {
+            Some(shared) => shared.take(id, limit, requests).await,
+            None => None,
+        };
+        let taken = match shared {
+            Some((true, remaining, reset_seconds)) => Ok(limit::Left { limit, remaining, reset_seconds }),
+            Some((false, sent, reset_seconds)) => Err(limit::wait(sent, limit, reset_seconds)),
+            None => self.limiter.take(id, limit, requests),
+        };
+        taken.map(Some).map_err(|wait| Problem::too_many(limit, wait))
     }
 }
 
@@ -227,7 +239,7 @@ pub async fn admit(State(state): State<AppState>, mut request: Request, next: Ne
         Ok(principal) => principal,
         Err(problem) => return problem.into_response(),
     };
-    let left = match state.access.count(&principal, 1) {
+    let left = match state.access.count(&principal, 1).await {
         Ok(left) => left,
         Err(problem) => return problem.into_response(),
     };

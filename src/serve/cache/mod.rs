@@ -1,8 +1,11 @@
-//! Answers kept in memory, for as long as the change feed says that nothing they rest on has changed.
+//! Answers kept in memory, and in Redis where nodes share one, for as long as the change feed says that nothing they rest
+//! on has changed.
 //!
 //! Nothing is removed when a change comes: the change is noted in a ledger, and an answer is good only while no change of
 //! its shop and days was noted since its read *began*. So whatever order a read, a commit and its announcement come in, an
 //! answer that may lack the commit is never given once the commit was announced. Without a feed nothing is kept or given.
+//! What Redis holds is no different: each answer bears the number of the feed at which its read began, and a node judges it by
+//! its own ledger. Whoever stored it, in whatever order, and however long Redis was away, is of no matter.
 
 mod ledger;
 
@@ -10,13 +13,17 @@ pub use ledger::{Order, Rests, days_of};
 
 use super::metrics::Metrics;
 use super::problem::Problem;
+use super::shared::Shared;
 use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use jiff::civil::Date;
 use ledger::{Began, Ledger};
+use moka::notification::RemovalCause;
 use moka::sync::Cache;
 use serde::Serialize;
+use sha2::{Digest, Sha256};
+use std::fmt::Write;
 use std::future::Future;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, PoisonError, RwLock};
@@ -39,6 +46,8 @@ struct Entry {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Source {
     Hit,
+    /// Another node read it.
+    Shared,
     Miss,
     Bypass,
 }
@@ -53,6 +62,7 @@ impl IntoResponse for Answer {
     fn into_response(self) -> Response {
         let source = match self.source {
             Source::Hit => "hit",
+            Source::Shared => "shared",
             Source::Miss => "miss",
             Source::Bypass => "bypass",
         };
@@ -82,19 +92,46 @@ pub struct Answers {
     kept: Cache<String, Entry>,
     /// One read at a time of what is asked for by many at once.
     flights: Vec<Mutex<()>>,
+    shared: Option<Arc<Shared>>,
+    /// Which life of which database the answers are of: the beginning of their names in Redis.
+    life: RwLock<String>,
     metrics: Arc<Metrics>,
 }
 
 impl Answers {
-    pub fn new(metrics: Arc<Metrics>) -> Self {
+    pub fn new(metrics: Arc<Metrics>, shared: Option<Arc<Shared>>) -> Self {
         let weight =
             |key: &String, entry: &Entry| u32::try_from(key.len() + entry.body.len() + 128).unwrap_or(u32::MAX);
+        let counts = Arc::clone(&metrics);
+        let kept = Cache::builder()
+            .max_capacity(MAX_BYTES)
+            .weigher(weight)
+            .time_to_live(MAX_AGE)
+            .eviction_listener(move |_, _, cause| match cause {
+                RemovalCause::Size => counts.cache.evicted("size"),
+                RemovalCause::Expired => counts.cache.evicted("age"),
+                RemovalCause::Explicit | RemovalCause::Replaced => {}
+            })
+            .build();
         Self {
             ledger: RwLock::new(Ledger::default()),
-            kept: Cache::builder().max_capacity(MAX_BYTES).weigher(weight).time_to_live(MAX_AGE).build(),
+            kept,
             flights: (0..STRIPES).map(|_| Mutex::new(())).collect(),
+            shared,
+            life: RwLock::default(),
             metrics,
         }
+    }
+
+    /// Which life of which database the feed that begins now is of.
+    pub fn lives_in(&self, life: &str) {
+        *self.life.write().unwrap_or_else(PoisonError::into_inner) =
+            hex(&Sha256::digest(format!("{} {life}", env!("CARGO_PKG_VERSION"))));
+    }
+
+    /// How many answers are in memory, and how many bytes they take.
+    pub fn size(&self) -> (u64, u64) {
+        (self.kept.entry_count(), self.kept.weighted_size())
     }
 
     fn read<T>(&self, look: impl FnOnce(&Ledger) -> T) -> T {
@@ -175,7 +212,7 @@ impl Answers {
             return Ok(Answer { body, source: Source::Bypass });
         }
         if let Some(body) = self.good(&key, &rests) {
-            self.metrics.cache.hits.inc();
+            self.metrics.cache.hit("memory");
             return Ok(Answer { body, source: Source::Hit });
         }
         let mut hasher = DefaultHasher::new();
@@ -184,10 +221,13 @@ impl Answers {
         let _flight = self.flights[stripe].lock().await;
         // Another may have read it while this one waited; a change since then makes it void for both.
         if let Some(body) = self.good(&key, &rests) {
-            self.metrics.cache.hits.inc();
+            self.metrics.cache.hit("memory");
             return Ok(Answer { body, source: Source::Hit });
         }
-        self.metrics.cache.misses.inc();
+        self.metrics.cache.missed("memory");
+        if let Some(body) = self.shared_good(&key, &rests).await {
+            return Ok(Answer { body, source: Source::Shared });
+        }
         let body = self.load(key, &rests, load).await?;
         Ok(Answer { body, source: Source::Miss })
     }
@@ -207,17 +247,53 @@ impl Answers {
     where
         F: Future<Output = Result<Vec<u8>, E>>,
     {
+        let name = self.shared.as_ref().map(|_| self.shared_key(&key));
         // Before the read: what changes from here on may be missing in it.
         let began = self.read(Ledger::now);
         let body = Bytes::from(load().await?);
         if let Some(began) = began
             && self.read(|ledger| ledger.holds(began, rests))
         {
+            if let (Some(shared), Some(name)) = (&self.shared, name) {
+                shared.put(name, [&began.at.to_be_bytes(), body.as_ref()].concat(), MAX_AGE);
+            }
             self.kept.insert(key, Entry { began, body: body.clone() });
         }
-        self.metrics.cache.entries.set(i64::try_from(self.kept.entry_count()).unwrap_or(i64::MAX));
         Ok(body)
     }
+
+    /// An answer that another node has read, if it is good here; from now on it is kept here too.
+    async fn shared_good(&self, key: &str, rests: &Rests) -> Option<Bytes> {
+        let shared = self.shared.as_ref()?;
+        // Of this connection of the feed: the name was made in its life, whatever begins while Redis answers.
+        let era = self.read(Ledger::now)?.era;
+        let value = shared.get::<Vec<u8>>(&self.shared_key(key)).await;
+        let good = value.as_deref().and_then(<[u8]>::split_first_chunk).and_then(|(at, body)| {
+            let began = Began { era, at: u64::from_be_bytes(*at) };
+            self.read(|ledger| ledger.holds(began, rests)).then(|| Entry { began, body: Bytes::copy_from_slice(body) })
+        });
+        let Some(entry) = good else {
+            self.metrics.cache.missed("redis");
+            return None;
+        };
+        self.metrics.cache.hit("redis");
+        self.kept.insert(key.to_owned(), entry.clone());
+        Some(entry.body)
+    }
+
+    fn shared_key(&self, key: &str) -> String {
+        let life = self.life.read().unwrap_or_else(PoisonError::into_inner);
+        format!("pulso:answer:{life}:{}", hex(&Sha256::digest(key)))
+    }
+}
+
+/// The first half of a hash: nobody finds two texts with one of 128 bits.
+fn hex(hash: &[u8]) -> String {
+    hash.iter().take(16).fold(String::new(), |mut text, byte| {
+        // Writing into a String cannot fail.
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
 }
 
 #[cfg(test)]
@@ -237,7 +313,7 @@ mod tests {
     }
 
     fn answers() -> Answers {
-        let answers = Answers::new(Arc::default());
+        let answers = Answers::new(Arc::default(), None);
         answers.feed_began(1, Instant::now());
         answers
     }

@@ -85,7 +85,7 @@ pub async fn batch(
         return Err(Problem::invalid(errors));
     }
     let more = u32::try_from(requests.len().saturating_sub(1)).unwrap_or(u32::MAX);
-    state.access.count(&principal, more)?;
+    state.access.count(&principal, more).await?;
     let router = state.figures();
     let responses = futures_util::stream::iter(requests.into_iter().map(|(path, request)| {
         let router = router.clone();
