@@ -11,10 +11,13 @@ log=$(mktemp)
 trap 'rm -f "$log"' EXIT
 
 # What some tests talk to. Without it they say so and are skipped. RUNLEVEL=1: installed, it is not to be started.
-if ! [ -x /usr/sbin/pgbouncer ] && command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
-  echo "test: installs pgbouncer, through which the service's reads are tested"
-  RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o Dpkg::Use-Pty=0 --no-install-recommends pgbouncer </dev/null >/dev/null ||
-    echo "test: apt does not install pgbouncer"
+missing=()
+[ -x /usr/sbin/pgbouncer ] || missing+=(pgbouncer)      # through which the service's reads are tested
+[ -x /usr/bin/redis-server ] || missing+=(redis-server) # in which nodes of the service share answers
+if [ ${#missing[@]} -gt 0 ] && command -v apt-get >/dev/null && [ "$(id -u)" -eq 0 ]; then
+  echo "test: installs ${missing[*]}, for the tests of the service"
+  RUNLEVEL=1 DEBIAN_FRONTEND=noninteractive apt-get install -y -qq -o Dpkg::Use-Pty=0 --no-install-recommends "${missing[@]}" </dev/null >/dev/null ||
+    echo "test: apt does not install ${missing[*]}"
 fi
 
 status=0
