@@ -154,6 +154,9 @@ fn may_be_set(arg: &Arg) -> bool {
 
 /// A connection string without its secrets: what could be told apart of it, or nothing.
 fn redacted(url: &str) -> String {
+    if ["redis", "valkey", "unix:"].iter().any(|scheme| url.starts_with(scheme)) {
+        return "(set)".to_owned();
+    }
     let Ok(config) = url.parse::<tokio_postgres::Config>() else { return "(set; it cannot be read)".to_owned() };
     let hosts: Vec<String> = config
         .get_hosts()

@@ -149,7 +149,11 @@ impl Default for Metrics {
         );
         r.register("cache_entries", "Answers in memory", this.cache.entries.clone());
         r.register("cache_bytes", "Size of the answers in memory", this.cache.bytes.clone());
-        r.register("cache_evictions", "Answers dropped from memory, for lack of room or by age", this.cache.evicted.clone());
+        r.register(
+            "cache_evictions",
+            "Answers dropped from memory, for lack of room or by age",
+            this.cache.evicted.clone(),
+        );
         r.register(
             "cache_invalidations",
             "Times that answers became invalid, by cause",

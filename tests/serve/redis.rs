@@ -170,7 +170,9 @@ async fn an_answer_of_another_node_is_taken_only_while_nothing_was_told_since_it
     assert_eq!(day(&two, "").await, pair(5, "miss"));
     assert_eq!(day(&two, "").await, pair(5, "hit"));
     let text = String::from_utf8(one.get("/metrics").await.body).unwrap();
-    for line in ["pulso_redis_up 0", "pulso_cache_misses_total{layer=\"redis\"}", "pulso_cache_hits_total{layer=\"memory\"}"] {
+    for line in
+        ["pulso_redis_up 0", "pulso_cache_misses_total{layer=\"redis\"}", "pulso_cache_hits_total{layer=\"memory\"}"]
+    {
         assert!(text.contains(line), "{line} is not in\n{text}");
     }
     stage.stop.cancel();
@@ -226,7 +228,11 @@ async fn two_nodes_give_nothing_older_than_the_feed_while_redis_and_the_feed_com
             let (count, source) = day(node, "").await;
             *sources.entry(source).or_default() += 1;
             let late = committed.elapsed();
-            assert!(count == 3 + number || late < BOUND || pauses.explain(), "{count}, not {}, after {late:?}", 3 + number);
+            assert!(
+                count == 3 + number || late < BOUND || pauses.explain(),
+                "{count}, not {}, after {late:?}",
+                3 + number
+            );
             assert!(count <= 3 + number);
         }
         // Right before the bound is over, then for good.
