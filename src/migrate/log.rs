@@ -17,8 +17,15 @@ pub async fn open(client: &Client) -> Result<()> {
         }
         client.batch_execute(TABLE).await?;
     }
-    // The lock is ours: nobody else is running one.
-    client.execute("update pulso.migration_log set outcome = 'interrupted' where outcome = 'running'", &[]).await?;
+    close(client).await
+}
+
+/// Closes what runners that died left open. The caller has the runners' lock: nobody else is running a step.
+pub async fn close(client: &Client) -> Result<()> {
+    let open = "select to_regclass('pulso.migration_log') is not null";
+    if client.query_one(open, &[]).await?.get(0) {
+        client.execute("update pulso.migration_log set outcome = 'interrupted' where outcome = 'running'", &[]).await?;
+    }
     Ok(())
 }
 

@@ -301,7 +301,7 @@ async fn apply_locked(runner: &mut Runner<'_>, packs: &[String], wish: Wish) -> 
     runner.tier = before.tier;
     before.refuse_if_blocked()?;
     if before.pending().is_empty() {
-        return Ok(());
+        return Ok(log::close(runner.client).await?);
     }
     log::open(runner.client).await?;
     for (pack, state) in PACKS.iter().zip(&before.packs) {
