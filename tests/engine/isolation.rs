@@ -359,6 +359,9 @@ async fn run(
     order: &[usize],
     context: &str,
 ) -> usize {
+    // Names of prepared transactions are the cluster's, and other tests run their specs beside this one.
+    let database: String = watcher.query_one("select current_database()::text", &[]).await.unwrap().get(0);
+    let prepared = format!("spec_{database}");
     // Each transaction's snapshot is that of the beginning, where it keeps one.
     for session in sessions.iter_mut() {
         session.tell(format!("begin isolation level {level}; select count(*) from items"));
@@ -374,12 +377,13 @@ async fn run(
             // Neither waits for writers, but for a TRUNCATE.
             "repair" => watcher.batch_execute(&format!("select pulso.repair('{}')", ROLLUPS[0].0)).await.unwrap(),
             "commit prepared" | "rollback prepared" => {
-                finish_prepared(watcher, "spec", step.split_once(' ').unwrap().0).await;
+                finish_prepared(watcher, &prepared, step.split_once(' ').unwrap().0).await;
             }
             step => {
                 // Within the transaction the rollup is right as well, wherever the session can still look.
                 let is_end = ["commit", "rollback", "prepare"].iter().any(|end| step.starts_with(end));
                 let look = if is_end { String::new() } else { look(turn) };
+                let step = step.replace("'spec'", &format!("'{prepared}'"));
                 sessions[*number].tell(format!("{step}{look}"));
             }
         }
@@ -395,7 +399,7 @@ async fn run(
     }
     // A step that waited may have prepared its transaction only now.
     settle(watcher, sessions, context).await;
-    finish_prepared(watcher, "spec", "commit").await;
+    finish_prepared(watcher, &prepared, "commit").await;
     end(sessions, context).await;
     for (name, query) in ROLLUPS {
         assert_eq!(differences(watcher, name, query).await, 0, "{context}: {name} at the end");
