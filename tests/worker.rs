@@ -466,8 +466,9 @@ async fn jobs_are_seen_and_steered_from_the_terminal() {
     assert_eq!((&ran["outcome"], &ran["result"]), (&"done".into(), &"1 rows".into()));
     let history = json(&pulso(&db, &["job", "history", "mine", "--json"]));
     assert_eq!((&history[0]["trigger"], &history[0]["outcome"]), (&"hand".into(), &"done".into()));
-    let mine = &json(&pulso(&db, &["job", "list", "--json"]))[0];
-    assert_eq!((&mine["name"], &mine["paused"], &mine["done_count"]), (&"mine".into(), &true.into(), &1.into()));
+    let listed = json(&pulso(&db, &["job", "list", "--json"]));
+    let mine = listed.as_array().unwrap().iter().find(|job| job["name"] == "mine").unwrap();
+    assert_eq!((&mine["paused"], &mine["done_count"]), (&true.into(), &1.into()));
     json(&pulso(&db, &["job", "resume", "mine", "--json"]));
     json(&pulso(&db, &["job", "schedule", "mine", "daily 05:00", "--time-zone", "Europe/Madrid", "--json"]));
     assert_eq!(
