@@ -6,6 +6,7 @@
 
 mod bulk;
 mod dashboard;
+mod longrange;
 mod peers;
 mod report;
 mod server;
@@ -22,8 +23,8 @@ pub type Outcome<T> = Result<T, Box<dyn Error>>;
 #[derive(Parser)]
 #[command(about = "Measure Pulso beside its alternatives")]
 struct Args {
-    /// Which measurements to run; without any, tickets, dashboard and bulk
-    #[arg(value_parser = ["tickets", "dashboard", "bulk", "peers", "soak", "soak-ticks"])]
+    /// Which measurements to run; without any, tickets, dashboard, longrange and bulk
+    #[arg(value_parser = ["tickets", "dashboard", "longrange", "bulk", "peers", "soak", "soak-ticks"])]
     only: Vec<String>,
     /// Pieces of `peers` to run; all when none is named. Each adds to what earlier ones have left
     #[arg(long, value_parser = peers::PIECES, value_delimiter = ',')]
@@ -63,6 +64,9 @@ async fn main() -> Outcome<ExitCode> {
     }
     if runs("dashboard") {
         dashboard::measure(&mut report, args.sales).await?;
+    }
+    if runs("longrange") {
+        longrange::measure(&mut report).await?;
     }
     if runs("bulk") {
         bulk::measure(&mut report, args.rounds).await?;
