@@ -1,6 +1,7 @@
 //! Continuous aggregates under the rollups, on the tier timescale. No function may refresh one, so the statements come out of
 //! the database (sql/timescale/engine.sql) and are run from here, each by itself. Doing one twice does no harm.
 
+use crate::db;
 use crate::error::Result;
 use std::time::Duration;
 use tokio_postgres::Client;
@@ -61,7 +62,7 @@ impl Call {
 
 /// Whether this database has any: it is on the tier timescale.
 pub async fn any(client: &Client) -> Result<bool> {
-    Ok(client.query_one("select to_regclass('pulso.aggregate') is not null", &[]).await?.try_get(0)?)
+    Ok(db::has(client, "pulso.aggregate").await?)
 }
 
 /// Names of those never refreshed; changes nothing.

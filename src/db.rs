@@ -2,14 +2,14 @@
 
 use crate::cluster::{self, Cluster};
 use crate::error::{Error, Result};
-use crate::pooler;
+use crate::{migrate, pooler};
 use clap::Args;
 use deadpool_postgres::{Manager, ManagerConfig, Pool, RecyclingMethod};
 use std::path::PathBuf;
 use tokio_postgres::{Client, Config, NoTls};
 
 /// Which server a command works on.
-#[derive(Debug, Clone, Args)]
+#[derive(Debug, Clone, Default, Args)]
 #[command(next_help_heading = "Database")]
 pub struct DatabaseArgs {
     /// Server to work on; without it Pulso starts a private PostgreSQL of its own
@@ -19,6 +19,17 @@ pub struct DatabaseArgs {
     /// The server itself, where DATABASE_URL leads through a pooler in transaction mode: for all but the reads of `pulso serve`
     #[arg(long, env = "PULSO_DIRECT_URL", hide_env_values = true, global = true, value_name = "URL")]
     pub direct_url: Option<String>,
+
+    /// Standbys that `pulso serve` may read figures from, separated by commas; needs DATABASE_URL
+    #[arg(
+        long = "read-url",
+        env = "PULSO_READ_URLS",
+        value_delimiter = ',',
+        hide_env_values = true,
+        global = true,
+        value_name = "URL"
+    )]
+    pub read_urls: Vec<String>,
 
     /// Where the private PostgreSQL keeps its data [default: pulso/ under the XDG data directory; /var/lib/pulso for root]
     #[arg(long, env = "PULSO_DATA_DIR", global = true, value_name = "DIR")]
@@ -33,17 +44,19 @@ pub struct DatabaseArgs {
 pub struct Server {
     url: String,
     direct: Option<String>,
+    read_urls: Vec<String>,
     cluster: Option<Cluster>,
 }
 
 impl Server {
     pub async fn open(args: &DatabaseArgs) -> Result<Self> {
         if let Some(url) = &args.database_url {
-            return Ok(Self { url: url.clone(), direct: args.direct_url.clone(), cluster: None });
+            let (direct, read_urls) = (args.direct_url.clone(), args.read_urls.clone());
+            return Ok(Self { url: url.clone(), direct, read_urls, cluster: None });
         }
         let options = cluster::Options { data_dir: args.data_dir.clone(), fresh: args.fresh, ..Default::default() };
         let cluster = Cluster::start(&options).await?;
-        Ok(Self { url: cluster.url().to_owned(), direct: None, cluster: Some(cluster) })
+        Ok(Self { url: cluster.url().to_owned(), direct: None, read_urls: Vec::new(), cluster: Some(cluster) })
     }
 
     /// Straight to the server. A connection string may hold a password, so it is never printed.
@@ -54,6 +67,11 @@ impl Server {
     /// For reads, which may go through a pooler.
     pub fn url_of_reads(&self) -> &str {
         &self.url
+    }
+
+    /// Standbys that figures may be read from.
+    pub fn read_urls(&self) -> &[String] {
+        &self.read_urls
     }
 
     /// Refuses a pooler in transaction mode where the server itself has to be asked.
@@ -70,6 +88,13 @@ impl Server {
 
     pub async fn connect(&self) -> Result<Client> {
         connect(self.url()).await
+    }
+
+    /// A connection to a database that has every migration of this version; an error that names the first it lacks otherwise.
+    pub async fn migrated(&self) -> Result<Client> {
+        let client = self.connect().await?;
+        migrate::require(&client).await?;
+        Ok(client)
     }
 
     /// Stops a private cluster that this process started; leaves any other server alone.
@@ -94,6 +119,11 @@ pub(crate) fn config(url: &str) -> Result<Config> {
         config.application_name("pulso");
     }
     Ok(config)
+}
+
+/// Whether there is a relation of this name, qualified and as SQL has it.
+pub async fn has(client: &Client, relation: &str) -> std::result::Result<bool, tokio_postgres::Error> {
+    client.query_one("select to_regclass($1) is not null", &[&relation]).await?.try_get(0)
 }
 
 /// One connection, driven by a task that ends with it.

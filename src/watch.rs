@@ -35,8 +35,8 @@ impl Watch {
 
     /// Waits for `work`, which runs on the watched connection. `look` gives phase, done and total for its process ($1).
     ///
-    /// Stopped by a person, it is cancelled on the server and waited for, so that the server has undone it: `work` then
-    /// ends with `QUERY_CANCELED`, unless it was done before the wish arrived.
+    /// Stopped by a person, it is cancelled on the server and waited for: `work` then ends with `QUERY_CANCELED`, unless
+    /// it was done before the wish arrived. The server has undone it when it answers the connection's next statement.
     pub async fn see<T>(&self, work: impl Future<Output = T>, look: Option<&str>) -> T {
         tokio::pin!(work);
         let mut ticks = tokio::time::interval(LOOK);

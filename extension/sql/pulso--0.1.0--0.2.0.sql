@@ -456,6 +456,21 @@ $$;
 comment on function pulso.is_whole(regclass) is
   'Whether a rollup''s tables are all there: a dump that is being loaded brings rows first, then the counter, then the base''s index.';
 
+create table pulso.visible_through (
+  snapshot_xmax bigint not null,
+  generation bigint not null
+);
+create index visible_through_snapshot_xmax_idx on pulso.visible_through (snapshot_xmax);
+comment on table pulso.visible_through is 'What old snapshots need not look at. Facts about transactions of this cluster, which a dump does not carry.';
+comment on column pulso.visible_through.snapshot_xmax is 'A snapshot with a smaller xmax …';
+comment on column pulso.visible_through.generation is '… sees no delta of a later generation.';
+
+create function pulso.last_visible_generation() returns bigint
+language c stable parallel restricted
+as 'MODULE_PATHNAME', 'last_visible_generation_wrapper';
+comment on function pulso.last_visible_generation() is
+  'The last generation of which the snapshot may see deltas; the highest number but in REPEATABLE READ without deltas of its own.';
+
 -- Writers would put generations on their deltas that readers take for folded.
 create function pulso.mend_counter() returns void
 language plpgsql volatile
@@ -714,7 +729,11 @@ $$;
 comment on function pulso.verify(text, text) is
   'Compares a rollup with its query in one snapshot, without locks; returns the rows that differ: 0 unless something is wrong. `filter`, a condition on the rollup''s columns, compares a part: of grouped columns it makes it cheap.';
 
-grant select on pulso.rollups, pulso.progress to public;
+-- As its owner: others are not shown what a session of the server's is for.
+alter function pulso.folder_running() security definer;
+
+-- How many notifications there were is no more than whoever listens hears.
+grant select on pulso.rollups, pulso.progress, pulso.change to public;
 
 -- As new rollups' are made: vacuum would lock them to give their ends back, and writers wait.
 do $$

@@ -117,6 +117,21 @@ create sequence pulso.generation as bigint cache 1;
 comment on sequence pulso.generation is 'The generation that writers put on their deltas; advanced by folding only.';
 select pg_catalog.nextval('pulso.generation');
 
+create table pulso.visible_through (
+  snapshot_xmax bigint not null,
+  generation bigint not null
+);
+create index visible_through_snapshot_xmax_idx on pulso.visible_through (snapshot_xmax);
+comment on table pulso.visible_through is 'What old snapshots need not look at. Facts about transactions of this cluster, which a dump does not carry.';
+comment on column pulso.visible_through.snapshot_xmax is 'A snapshot with a smaller xmax …';
+comment on column pulso.visible_through.generation is '… sees no delta of a later generation.';
+
+create function pulso.last_visible_generation() returns bigint
+language c stable parallel restricted
+as 'MODULE_PATHNAME', 'last_visible_generation_wrapper';
+comment on function pulso.last_visible_generation() is
+  'The last generation of which the snapshot may see deltas; the highest number but in REPEATABLE READ without deltas of its own.';
+
 select pg_catalog.pg_extension_config_dump('pulso.rollup', '');
 select pg_catalog.pg_extension_config_dump('pulso.rollup_id_seq', '');
 select pg_catalog.pg_extension_config_dump('pulso.state', '');
@@ -831,8 +846,9 @@ $$;
 comment on function pulso.verify(text, text) is
   'Compares a rollup with its query in one snapshot, without locks; returns the rows that differ: 0 unless something is wrong. `filter`, a condition on the rollup''s columns, compares a part: of grouped columns it makes it cheap.';
 
+-- As its owner: others are not shown what a session of the server's is for.
 create function pulso.folder_running() returns boolean
-language sql stable
+language sql stable security definer
 set search_path = pg_catalog, pg_temp
 as $$
   select exists (
@@ -843,7 +859,8 @@ $$;
 comment on function pulso.folder_running() is
   'Whether a background worker folds this database; where none does, `pulso serve` or a call of pulso.fold() must.';
 
-grant select on pulso.rollup, pulso.state, pulso.rollups, pulso.progress to public;
+-- How many notifications there were is no more than whoever listens hears.
+grant select on pulso.rollup, pulso.state, pulso.rollups, pulso.progress, pulso.change to public;
 
 -- Last, so that they do not see this script at work.
 create event trigger pulso_tables_change on ddl_command_start when tag in ('ALTER TABLE') execute function pulso.refuse_concurrent_detach();

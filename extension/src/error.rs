@@ -56,6 +56,8 @@ pub enum Refusal {
     Outdated { installed: String, library: &'static str },
     #[error("the columns of {view} cannot change so: {difference}")]
     Columns { view: String, difference: String },
+    #[error("{view} is not as Pulso has made it")]
+    Rewritten { view: String },
     #[error("the table was changed by another transaction since this one began")]
     TruncateConflict,
 }
@@ -77,7 +79,7 @@ impl Refusal {
             | Self::Mode { .. } => Code::ERRCODE_FEATURE_NOT_SUPPORTED,
             Self::Busy { .. } | Self::Readers { .. } => Code::ERRCODE_LOCK_NOT_AVAILABLE,
             Self::Part { .. } => Code::ERRCODE_DEPENDENT_OBJECTS_STILL_EXIST,
-            Self::Outdated { .. } => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
+            Self::Outdated { .. } | Self::Rewritten { .. } => Code::ERRCODE_OBJECT_NOT_IN_PREREQUISITE_STATE,
             Self::Columns { .. } => Code::ERRCODE_INVALID_TABLE_DEFINITION,
             Self::NotASelect => Code::ERRCODE_SYNTAX_ERROR,
             Self::NotOwner { .. } => Code::ERRCODE_INSUFFICIENT_PRIVILEGE,
@@ -131,6 +133,10 @@ impl Refusal {
             Self::Columns { .. } => {
                 "Columns can only be added at the end, since other views may read the ones that are there. \
                  Make a rollup of another name, or drop this one and create it again."
+            }
+            Self::Rewritten { .. } => {
+                "Another query would drop what somebody has put there. Conditions of the form select v.* from (the view's \
+                 text) as v where … are kept; put anything else into a view over it, or drop the rollup and create it again."
             }
             Self::Moves { .. } => {
                 "Change fewer rows at a time, or raise pulso.max_moved_rows. Where this happens often, group by the key \

@@ -4,9 +4,16 @@
 //! folder begins a new generation, and then knows of each earlier one whether it is closed: nobody holds it, and
 //! nobody can take it any more, since a writer checks that the generation is still current once it has the lock.
 //! Neither side ever waits.
+//!
+//! A snapshot that is kept meets ever more deltas that it cannot see. So each new generation leaves a fact: snapshots
+//! taken before it began see no delta of it, nor of a later one. They are told by their `xmax`, the first transaction
+//! that was not over when they were taken, which only grows: what had a smaller one than was seen before the
+//! generation began was taken before that. Facts are about transactions of this cluster and are not dumped; where none
+//! is left, nothing is skipped.
 
 use crate::pg::lock::{self, Tag};
-use crate::pg::{catalog, session, xact};
+use crate::pg::{catalog, facts, session, xact};
+use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
 
@@ -57,7 +64,7 @@ pub fn of_this_transaction() -> i64 {
 /// The caller takes its snapshot afterwards: a generation found closed here belongs to transactions whose end that
 /// snapshot sees, since Postgres releases locks only after a commit is visible.
 pub fn close() -> Horizon {
-    let next = session::next_generation();
+    let next = begin();
     // Looking at all locks is for the first time, and for a counter that has jumped, as it does when a dump is loaded.
     let known = HORIZON.take().filter(|horizon| (1..=FAR).contains(&(next - horizon.through)));
     let mut horizon =
@@ -70,6 +77,36 @@ pub fn close() -> Horizon {
     horizon.through = next - 1;
     HORIZON.set(Some(horizon.clone()));
     horizon
+}
+
+/// Begins a new generation, and notes what snapshots from before it do not see.
+fn begin() -> i64 {
+    let Some(table) = catalog::visible_through() else { return session::next_generation() };
+    let xmax = xact::latest_xmax();
+    let next = session::next_generation();
+    // The counter may have been set back: what was ever written counts. What another folder takes away is left to it.
+    session::run(
+        "with forgotten as (
+           delete from pulso.visible_through
+            where ctid = any (array(
+                    select v.ctid from pulso.visible_through v where v.snapshot_xmax <= $3
+                     limit 1000 for update skip locked))
+         )
+         insert into pulso.visible_through (snapshot_xmax, generation)
+         values ($1, greatest($2, (select v.generation from pulso.visible_through v order by v.snapshot_xmax desc limit 1)))",
+        &[session::arg(xmax), session::arg(next - 1), session::arg(xact::Xid::oldest_needed(table).widened())],
+    );
+    next
+}
+
+/// The last generation whose deltas the active snapshot may see. Told only in REPEATABLE READ without deltas of its own: at
+/// READ COMMITTED a snapshot sees nearly all there are, and a SERIALIZABLE reader must have looked where others will write.
+#[pg_extern(stable, parallel_restricted)]
+fn last_visible_generation() -> i64 {
+    if !xact::is_repeatable_read() || MINE.get().is_some() {
+        return i64::MAX;
+    }
+    catalog::visible_through().and_then(|table| facts::first_above(table, xact::active_xmax())).unwrap_or(i64::MAX)
 }
 
 /// As [`close`], without trust in what this backend knew: the counter may have been set by hand.

@@ -16,6 +16,8 @@ use std::time::{Duration, Instant};
 
 /// How often the launcher looks for databases without a folder.
 const LAUNCH_INTERVAL: Duration = Duration::from_secs(5);
+/// How often the log says again that a database has no folder.
+const REMIND_INTERVAL: Duration = Duration::from_secs(600);
 /// The longest pause of a folder that finds nothing to do, in multiples of `pulso.fold_interval`.
 const IDLE_FACTOR: u32 = 10;
 /// How often a folder with nothing to do looks whether it should have.
@@ -41,11 +43,30 @@ pub fn launch() {
     BackgroundWorker::attach_signal_handlers(SignalWakeFlags::SIGHUP | SignalWakeFlags::SIGTERM);
     BackgroundWorker::connect_worker_to_spi(None, None);
     let mut folders: HashMap<pg_sys::Oid, DynamicBackgroundWorker> = HashMap::new();
+    // When it was last said of each that it has none.
+    let mut without: HashMap<pg_sys::Oid, Instant> = HashMap::new();
     loop {
         if settings::fold() {
-            for database in BackgroundWorker::transaction(databases) {
-                if !folders.get(&database).is_some_and(is_alive) {
-                    start_folder(database, &mut folders);
+            let mut all = BackgroundWorker::transaction(databases);
+            // Those that never had one first: where the extension is not installed a folder comes and goes, at each look.
+            all.sort_by_key(|(database, _)| folders.contains_key(database));
+            for (database, name) in all {
+                if folders.get(&database).is_some_and(is_alive) {
+                    continue;
+                }
+                match start_folder(database) {
+                    Some(folder) => {
+                        folders.insert(database, folder);
+                        without.remove(&database);
+                    }
+                    None if without.get(&database).is_none_or(|said| said.elapsed() > REMIND_INTERVAL) => {
+                        without.insert(database, Instant::now());
+                        warning!(
+                            "pulso: no background worker is free to fold database {name}: rollups there stay exact, and reads grow \
+                             slower; raise max_worker_processes and restart"
+                        );
+                    }
+                    None => {}
                 }
             }
         }
@@ -59,21 +80,16 @@ fn is_alive(folder: &DynamicBackgroundWorker) -> bool {
     matches!(folder.pid(), Ok(_) | Err(BackgroundWorkerStatus::NotYetStarted))
 }
 
-fn start_folder(database: pg_sys::Oid, folders: &mut HashMap<pg_sys::Oid, DynamicBackgroundWorker>) {
-    let started = BackgroundWorkerBuilder::new("pulso folder")
+/// `None` where the server has no background worker to give.
+fn start_folder(database: pg_sys::Oid) -> Option<DynamicBackgroundWorker> {
+    let folder = BackgroundWorkerBuilder::new("pulso folder")
         .set_type("pulso folder")
         .set_library("pulso")
         .set_function("pulso_folder_main")
         .enable_spi_access()
         .set_argument(Some(pg_sys::Datum::from(database)))
-        .set_restart_time(None)
-        .load_dynamic();
-    match started {
-        Ok(folder) => {
-            folders.insert(database, folder);
-        }
-        Err(_) => log!("pulso: no background worker is free to fold database {database}; raise max_worker_processes"),
-    }
+        .set_restart_time(None);
+    folder.load_dynamic().ok()
 }
 
 /// A folder's life, in one database.

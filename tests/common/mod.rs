@@ -21,6 +21,8 @@
 #![allow(dead_code, reason = "each test binary uses its own part")]
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+pub mod standby;
+
 use pulso::cluster::{Cluster, Options};
 use pulso::db::{self, DatabaseArgs, Server};
 use std::io::Write;
@@ -136,8 +138,7 @@ impl Db {
 
     /// What the subcommands take.
     pub async fn server(&self) -> Server {
-        let args =
-            DatabaseArgs { database_url: Some(self.url.clone()), direct_url: None, data_dir: None, fresh: false };
+        let args = DatabaseArgs { database_url: Some(self.url.clone()), ..DatabaseArgs::default() };
         Server::open(&args).await.expect("a server by its URL needs no start")
     }
 }

@@ -3,6 +3,7 @@
 //! `PULSO_SEED=<n>` repeats one history and prints its statements.
 
 use crate::common::{Db, long};
+use crate::sessions::patiently;
 use crate::{assert_equal, differences};
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
@@ -201,7 +202,7 @@ async fn live(client: &Client, folder: &Client, seed: u64, print: bool) {
     for (number, query) in ROLLUPS.iter().enumerate().take(made) {
         let name = format!("public.h{number}");
         assert_equal(client, &name, query, &format!("at the end of PULSO_SEED={seed}")).await;
-        client.execute("select pulso.drop_rollup($1)", &[&name]).await.unwrap();
+        patiently(client, &format!("select pulso.drop_rollup('{name}')")).await;
     }
     client.batch_execute("drop table h").await.unwrap();
 }

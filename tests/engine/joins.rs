@@ -248,6 +248,30 @@ async fn triggers_between_the_tables() {
     .await;
 }
 
+/// Lines that refer to two tables, one of which follows the other by a trigger: whichever cascade comes second finds nothing.
+#[tokio::test]
+async fn two_cascades_to_the_same_lines() {
+    let (_db, client) = shop().await;
+    client
+        .batch_execute(
+            "create table keys as select id from sales; alter table keys add primary key (id);
+             create function keep_keys() returns trigger language plpgsql as $$
+             begin
+               delete from keys where id = old.id;
+               return null;
+             end $$;
+             create trigger zz_keys after delete on sales for each row execute function keep_keys();
+             alter table items add foreign key (sale_id) references keys on delete cascade",
+        )
+        .await
+        .unwrap();
+    check(
+        &client,
+        &["delete from sales where id = 3", "delete from sales where id in (4, 5, 999)", "delete from sales"],
+    )
+    .await;
+}
+
 #[tokio::test]
 async fn truncates() {
     let (_db, client) = shop().await;

@@ -1,6 +1,7 @@
 //! Build, alter and repair while everybody goes on: exact in every snapshot, and nobody waits.
 
 use crate::common::{Db, Pauses, Scratch};
+use crate::sessions::{code, patiently};
 use crate::{assert_equal, differences};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
@@ -33,24 +34,8 @@ async fn shop(rows: u32) -> Db {
     db
 }
 
-fn code(error: &tokio_postgres::Error) -> &str {
-    error.code().map_or("", |code| code.code())
-}
-
 async fn one<T: for<'a> tokio_postgres::types::FromSql<'a>>(client: &Client, sql: &str) -> T {
     client.query_one(sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}")).get(0)
-}
-
-/// Runs a statement until its table is free, as the terminal does.
-async fn patiently(client: &Client, sql: &str) {
-    for _ in 0..400 {
-        match client.batch_execute(sql).await {
-            Ok(()) => return,
-            Err(error) => assert_eq!(code(&error), "55P03", "{sql}: {error:?}"),
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("never free: {sql}");
 }
 
 /// Sessions that write until told to stop. None of them may wait for a lock longer than 300 ms, but where the machine
@@ -424,6 +409,71 @@ async fn alter_keeps_the_view_and_what_rests_on_it() {
     assert_eq!(relations(&client).await, 0);
 }
 
+/// Such as which rows a role may see.
+#[tokio::test]
+async fn alter_keeps_the_conditions_around_the_view() {
+    let db = shop(300).await;
+    let client = db.connect().await;
+    // Columns of the view and of others by the same name, at two levels, in two layers.
+    client
+        .batch_execute(&format!(
+            "create table hidden (store int); insert into hidden values (2), (3); create schema \"o'dd\"; create table \"o'dd\".few (n bigint); insert into \"o'dd\".few values (1);
+             select pulso.create_rollup('public.r', $${QUERY}$$);
+             do $do$
+             begin
+               execute format('create or replace view r with (security_barrier) as select q.* from (%s) as q where not exists (select from hidden where hidden.store = q.store)', rtrim(pg_get_viewdef('r'), ';'));
+               execute format('create or replace view r with (security_barrier) as select v.* from (%s) as v where (select array_agg(n) from \"o''dd\".few f) is not null and (select max(f.n) from \"o''dd\".few f) <= n', rtrim(pg_get_viewdef('r'), ';'));
+             end
+             $do$"
+        ))
+        .await
+        .unwrap();
+    let shown = |query: &str| {
+        format!("select * from ({query}) q where store not in (2, 3) and (select max(f.n) from \"o'dd\".few f) <= n")
+    };
+    let longer = "select store, count(*) as n, sum(amount) as total, count(*) filter (where amount > 100) as large from public.s group by store";
+    assert_eq!(differences(&client, "public.r", &shown(QUERY)).await, 0);
+    for (query, online) in [(longer, false), (&longer.replace("100", "50"), true)] {
+        client
+            .batch_execute(&format!("select pulso.alter_rollup('public.r', $${query}$$, {})", !online))
+            .await
+            .unwrap();
+        client.batch_execute("select pulso.build('public.r')").await.unwrap();
+        assert_eq!(differences(&client, "public.r", &shown(query)).await, 0);
+        assert_eq!(one::<i64>(&client, "select count(*) from r where store in (2, 3)").await, 0);
+        client.batch_execute("insert into s (store, amount) values (1, 75), (2, 500), (4, 1)").await.unwrap();
+        assert_eq!(differences(&client, "public.r", &shown(query)).await, 0);
+        client.batch_execute("update \"o'dd\".few set n = n + 1000").await.unwrap();
+        assert_eq!(one::<i64>(&client, "select count(*) from r").await, 0);
+        client.batch_execute("update \"o'dd\".few set n = n - 1000").await.unwrap();
+    }
+    assert!(
+        one::<bool>(
+            &client,
+            "select reloptions = array['security_barrier=true'] from pg_class where oid = 'r'::regclass"
+        )
+        .await
+    );
+    // What is not a condition would be lost.
+    let before: String = one(&client, "select pg_get_viewdef('r')").await;
+    for what in [
+        "select v.* from (%s) as v limit 2",
+        "select distinct v.* from (%s) as v",
+        "select v.* from (%s) as v join hidden using (store)",
+        "select v.store, v.n, v.total + 1 as total, v.large from (%s) as v",
+        "select v.store, v.large as n, v.total, v.n as large from (%s) as v",
+        "select v.store, 0::bigint as n, 0::numeric as total, 0::bigint as large from hidden as v",
+    ] {
+        client.batch_execute(&format!("do $do$ begin execute format($$create or replace view r as {what}$$, rtrim(pg_get_viewdef('r'), ';')); end $do$")).await.unwrap();
+        let error = client.execute("select pulso.alter_rollup('public.r', $1)", &[&longer]).await.expect_err(what);
+        assert_eq!(code(&error), "55000", "{what}: {error:?}");
+        assert_eq!(relations(&client).await, 3, "base, delta and query of one rollup");
+        client.batch_execute(&format!("create or replace view r with (security_barrier) as {before}")).await.unwrap();
+    }
+    client.batch_execute(&format!("select pulso.alter_rollup('public.r', $${longer}$$)")).await.unwrap();
+    assert_eq!(differences(&client, "public.r", &shown(longer)).await, 0);
+}
+
 /// Relations of rollups in the engine's schema.
 async fn relations(client: &Client) -> i64 {
     one(client, "select count(*) from pg_class where relnamespace = 'pulso'::regnamespace and relname ~ '_[0-9]+_(base|delta|query|next)$'").await
@@ -626,6 +676,7 @@ async fn explain_shows_what_is_run() {
     // They are statements that run, and the first two give what the view gives.
     assert_equal(&client, "public.r", &of("read"), "by the shown SQL").await;
     client.batch_execute(&of("build")).await.unwrap();
+    client.batch_execute(&of("build: instead, where a number is NaN or infinite")).await.unwrap();
 }
 
 #[tokio::test]
@@ -773,4 +824,31 @@ async fn fold_build_alter_and_repair_at_random_moments_under_writers() {
         0
     );
     assert_eq!(relations(&client).await, 3);
+}
+
+/// Rollups that come and go leave no plans in the memory of the session that folds them.
+#[tokio::test]
+async fn plans_of_rollups_that_are_gone_are_forgotten() {
+    let db = Db::empty().await;
+    let client = db.connect().await;
+    client
+        .batch_execute(
+            "create extension pulso; create table s (a int); insert into s values (1); select count(*) from s",
+        )
+        .await
+        .unwrap();
+    let plans = "select count(*) from pg_backend_memory_contexts where name = 'CachedPlanSource'";
+    let mut kept = Vec::new();
+    for number in 0..40 {
+        client
+            .batch_execute(&format!(
+                "select pulso.create_rollup('public.r{number}', 'select a, count(*) as n from public.s group by a');
+                 insert into s values (2); select pulso.announce(); insert into s values (3); select pulso.fold();
+                 select pulso.drop_rollup('public.r{number}')"
+            ))
+            .await
+            .unwrap();
+        kept.push(one::<i64>(&client, plans).await);
+    }
+    assert!(kept[39] <= kept[9] + 5, "{kept:?}");
 }

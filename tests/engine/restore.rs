@@ -12,7 +12,8 @@ use tokio_postgres::Client;
 
 const HEADERS: &str = "select store, date_trunc('hour', at) as hour, count(*) as n, sum(total) as total, avg(total::numeric(12, 2)) as mean from shop.ticket where store > 0 group by 1, 2";
 const LINES: &str = "select product, count(*) as n, sum(qty) as units from shop.line group by 1";
-const ROLLUPS: [(&str, &str); 2] = [("shop.headers", HEADERS), ("shop.\"líneas\"", LINES)];
+const JOINED: &str = "select t.store, count(*) as n, sum(l.qty) as units from shop.line l join shop.ticket t on t.id = l.ticket group by 1";
+const ROLLUPS: [(&str, &str); 3] = [("shop.headers", HEADERS), ("shop.\"líneas\"", LINES), ("shop.joined", JOINED)];
 
 /// A shop whose rollups have folded groups, pending deltas, a pending void, and one that is not built.
 async fn fill(client: &Client) {
@@ -49,9 +50,9 @@ async fn check(client: &Client, live: bool, when: &str) {
     let rows = client.query("select name, live, reason from pulso.rollups order by id", &[]).await.unwrap();
     let states: Vec<(String, bool)> = rows.iter().map(|row| (row.get(0), row.get(1))).collect();
     let reasons: Vec<Option<String>> = rows.iter().map(|row| row.get(2)).collect();
-    let expected = [("shop.headers", live), ("shop.\"líneas\"", live), ("shop.unbuilt", false)];
-    let expected = expected.map(|(name, live)| (name.to_owned(), live));
-    assert_eq!(states, expected, "{when}: {reasons:?}");
+    let expected =
+        ROLLUPS.map(|(name, _)| (name.to_owned(), live)).into_iter().chain([("shop.unbuilt".to_owned(), false)]);
+    assert_eq!(states, expected.collect::<Vec<_>>(), "{when}: {reasons:?}");
     for (step, statement) in [
         "insert into shop.ticket values (2001, 2, '2026-02-01', 9); insert into shop.line values (2001, 3, 3), (2001, 4, 1)",
         "select pulso.fold()",
@@ -74,12 +75,10 @@ async fn check(client: &Client, live: bool, when: &str) {
 /// Runs a program of the server's own version; `stdin` is a file.
 fn run(program: &Path, args: &[&str]) {
     let output = Command::new(program).args(args).stdin(Stdio::null()).output().unwrap();
-    assert!(
-        output.status.success() && !String::from_utf8_lossy(&output.stderr).contains("ERROR"),
-        "{} {args:?}: {}",
-        program.display(),
-        String::from_utf8_lossy(&output.stderr)
-    );
+    let said = String::from_utf8_lossy(&output.stderr);
+    // pg_dump breaks a loop of dependencies where it likes, and says so.
+    let is_clean = !said.contains("ERROR") && !said.contains("loop");
+    assert!(output.status.success() && is_clean, "{} {args:?}: {said}", program.display());
 }
 
 /// A database with rollups, and tools to move it.

@@ -64,8 +64,7 @@ impl Session {
             match receiver.try_recv() {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => {
-                    let code = error.code().map(|code| code.code().to_owned()).unwrap_or_default();
-                    assert!(self.expected.contains(&code.as_str()), "{context}: {sql}: {error:?}");
+                    assert!(self.expected.contains(&code(&error)), "{context}: {sql}: {error:?}");
                     self.failures += 1;
                 }
                 Err(oneshot::error::TryRecvError::Empty) => return,
@@ -139,6 +138,23 @@ pub async fn end(sessions: &mut [Session], context: &str) {
 /// Commits or rolls back a prepared transaction, if there is one by that name.
 pub async fn finish_prepared(watcher: &Client, name: &str, how: &str) {
     if let Err(error) = watcher.batch_execute(&format!("{how} prepared '{name}'")).await {
-        assert_eq!(error.code().map(|code| code.code()), Some("42704"), "{error:?}");
+        assert_eq!(code(&error), "42704", "{error:?}");
     }
+}
+
+/// Runs a statement until its table is free, as the terminal does.
+pub async fn patiently(client: &Client, sql: &str) {
+    for _ in 0..400 {
+        match client.batch_execute(sql).await {
+            Ok(()) => return,
+            Err(error) => assert_eq!(code(&error), "55P03", "{sql}: {error:?}"),
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("never free: {sql}");
+}
+
+/// The SQLSTATE of an error of the server; empty where the error is another.
+pub fn code(error: &tokio_postgres::Error) -> &str {
+    error.code().map_or("", |code| code.code())
 }

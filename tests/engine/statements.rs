@@ -118,6 +118,38 @@ async fn numeric_extremes() {
     .await;
 }
 
+/// A build takes every number for finite first. What it has stored shows when the special ones go again.
+#[tokio::test]
+async fn builds_over_numbers_that_are_not_finite() {
+    let (_db, client) = table().await;
+    // In the sums of all, of some, in another group, beside NULLs alone, and outside of the filter.
+    for specials in [
+        "(30, 1, 'a', 'NaN', 1)",
+        "(30, 1, 'a', 'NaN', 1), (31, 1, 'a', 'NaN', 5)",
+        "(30, 1, 'a', 'Infinity', 5)",
+        "(30, 1, 'a', '-Infinity', 1), (31, 8, 'b', '-Infinity', 1), (32, 8, 'b', 4, 1)",
+        "(30, 1, 'a', 'Infinity', 1), (31, 1, 'a', '-Infinity', 1), (32, 2, 'a', 'NaN', 9)",
+        "(30, 7, 'c', 'NaN', 5), (31, 7, 'c', null, 5)",
+        "(30, 1, 'a', 1, 1), (31, 9, 'n', null, 1)",
+    ] {
+        let insert = format!("insert into t (id, k, name, x, i) values {specials}");
+        let repair = "select pulso.repair('public.r')";
+        let statements = [
+            &insert,
+            repair,
+            "delete from t where id = 30",
+            repair,
+            "delete from t where id > 30",
+            "update t set x = -x",
+        ];
+        check(&client, &statements).await;
+        client.batch_execute("alter table t disable trigger user").await.unwrap();
+        client.batch_execute(&format!("{insert}; update t set keep = false where id = 30")).await.unwrap();
+        client.batch_execute("alter table t enable trigger user").await.unwrap();
+        check(&client, &[repair, "update t set keep = true", "delete from t where id >= 30"]).await;
+    }
+}
+
 #[tokio::test]
 async fn truncate_also_by_cascade_and_rolled_back() {
     let (_db, client) = table().await;
@@ -361,4 +393,46 @@ async fn a_delta_that_cannot_be_folded_turns_the_view_into_its_query() {
     assert!(row.get::<_, &str>(1).contains("index row"), "{:?}", row.get::<_, &str>(1));
     client.batch_execute("insert into t values (501, 1, 'a', 1, 1, 1); select pulso.fold()").await.unwrap();
     assert_equal(&client, "public.r", QUERY, "by the query").await;
+}
+
+/// Applications look at the fields of an error, such as the constraint's name: with the library loaded they are as ever.
+#[tokio::test]
+async fn errors_that_are_not_ours_are_whole() {
+    let db = Db::empty().await;
+    let mut client = db.connect().await;
+    client
+        .batch_execute(
+            "create extension pulso;
+             create table parent (id int primary key);
+             create table child (id int constraint child_parent references parent, x int constraint child_x check (x > 0));
+             select pulso.create_rollup('public.r', 'select x, count(*) as n from public.child group by 1')",
+        )
+        .await
+        .unwrap();
+    let fields = |error: &tokio_postgres::Error| {
+        let error = error.as_db_error().unwrap();
+        (
+            error.code().code().to_owned(),
+            error.constraint().unwrap_or("none").to_owned(),
+            error.table().unwrap_or("none").to_owned(),
+        )
+    };
+    let foreign = ("23503".to_owned(), "child_parent".to_owned(), "child".to_owned());
+    let insert = client.batch_execute("insert into child values (1, 1)").await.unwrap_err();
+    assert_eq!(fields(&insert), foreign);
+    for (row, expected) in
+        [("2\t1\n", foreign.clone()), ("2\t-1\n", ("23514".to_owned(), "child_x".to_owned(), "child".to_owned()))]
+    {
+        let transaction = client.transaction().await.unwrap();
+        let sink = transaction.copy_in("copy child from stdin").await.unwrap();
+        let mut sink = std::pin::pin!(sink);
+        let sent = sink.send(bytes::Bytes::from_static(row.as_bytes())).await;
+        assert_eq!(fields(&sent.and(sink.finish().await.map(drop)).unwrap_err()), expected);
+    }
+    // A statement that an error has left is over: row by row or not, what comes after it is counted once.
+    client
+        .batch_execute("do $$ begin insert into child values (3, 3); exception when foreign_key_violation then insert into child values (null, 3); end $$")
+        .await
+        .unwrap();
+    assert_equal(&client, "public.r", "select x, count(*) as n from public.child group by 1", "after errors").await;
 }

@@ -53,6 +53,11 @@ pub fn generation_sequence() -> pg_sys::Oid {
     sequence
 }
 
+/// `pulso.visible_through`; none before 0.2.0.
+pub fn visible_through() -> Option<pg_sys::Oid> {
+    Some(relation(c"visible_through")).filter(|table| *table != pg_sys::InvalidOid)
+}
+
 /// Calls `f` with each row that is committed now, and the table's row type; the row is gone when `f` returns.
 pub fn scan(table: pg_sys::Oid, mut f: impl FnMut(pg_sys::HeapTuple, pg_sys::TupleDesc)) {
     // SAFETY: the table is held open during the scan; a NULL snapshot makes systable_beginscan take a fresh one.

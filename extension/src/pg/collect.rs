@@ -10,8 +10,12 @@ const COLLECTED_C: &CStr = c"pulso_collected";
 
 /// A query, and the statement that puts what it gives where it belongs.
 pub struct Transfer {
+    /// A cheaper query for the same rows, and one that finds a row where they are not.
+    pub guess: Option<(String, String)>,
     pub query: String,
     pub store: String,
+    /// Run at the end.
+    pub last: String,
 }
 
 unsafe extern "C-unwind" {
@@ -26,28 +30,34 @@ unsafe extern "C-unwind" {
     );
 }
 
-/// Takes the latest snapshot; runs each query in it, calls `collected` and runs its store; then `last` in that same
-/// snapshot. Gives the number of rows stored.
+/// Takes the latest snapshot and runs all in it; calls `querying` before each query, and `storing` before the store. Gives
+/// the number of rows stored.
 ///
-/// Each query is run by itself and to its end, its rows kept aside: only so may Postgres use parallel workers, which
+/// A query is run by itself and to its end, its rows kept aside: only so may Postgres use parallel workers, which
 /// `insert … select` never does.
-pub fn in_one_snapshot(transfers: &[Transfer], collected: fn(), last: &str) -> u64 {
-    let mut stored = 0;
+pub fn in_one_snapshot(transfer: &Transfer, querying: fn(), storing: fn()) -> u64 {
+    let Transfer { guess, query, store, last } = transfer;
     // SAFETY: SPI is connected around all of it. The snapshot is registered while it is used, and pushed where a
     // statement takes the active one. What is allocated lives in SPI's memory context. An error unwinds through
     // Spi::connect_mut, and Postgres's abort releases the snapshot, the tuplestore and the connection.
     Spi::connect_mut(|_| unsafe {
         let snapshot = pg_sys::RegisterSnapshot(pg_sys::GetLatestSnapshot());
-        for transfer in transfers {
-            let store = collect(&transfer.query, snapshot);
-            collected();
-            let text = c_string(&transfer.store);
-            let code = pg_sys::SPI_execute(text.as_ptr(), false, 0);
-            checked(code, &transfer.store);
-            stored += pg_sys::SPI_processed;
-            pg_sys::SPI_unregister_relation(COLLECTED_C.as_ptr());
-            pg_sys::tuplestore_end(store);
-        }
+        let guessed = guess.as_ref().and_then(|(query, is_wrong)| {
+            querying();
+            let rows = collect(query, snapshot);
+            if execute(is_wrong) == 0 {
+                return Some(rows);
+            }
+            forget(rows);
+            None
+        });
+        let rows = guessed.unwrap_or_else(|| {
+            querying();
+            collect(query, snapshot)
+        });
+        storing();
+        let stored = execute(store);
+        forget(rows);
         let plan = prepare(last, 0);
         let code = pg_sys::SPI_execute_snapshot(
             plan,
@@ -61,8 +71,27 @@ pub fn in_one_snapshot(transfers: &[Transfer], collected: fn(), last: &str) -> u
         );
         checked(code, last);
         pg_sys::UnregisterSnapshot(snapshot);
-    });
-    stored
+        stored
+    })
+}
+
+/// Runs a statement over what is collected; gives the number of its rows.
+unsafe fn execute(sql: &str) -> u64 {
+    let text = c_string(sql);
+    // SAFETY: the caller is connected to SPI.
+    unsafe {
+        checked(pg_sys::SPI_execute(text.as_ptr(), false, 0), sql);
+        pg_sys::SPI_processed
+    }
+}
+
+/// Ends what [`collect`] has begun.
+unsafe fn forget(rows: *mut pg_sys::Tuplestorestate) {
+    // SAFETY: the caller is connected to SPI, and no statement reads the rows any more.
+    unsafe {
+        pg_sys::SPI_unregister_relation(COLLECTED_C.as_ptr());
+        pg_sys::tuplestore_end(rows);
+    }
 }
 
 /// Runs a query in a snapshot, and makes what it gives known to the next statements under [`COLLECTED`].

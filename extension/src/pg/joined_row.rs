@@ -74,17 +74,26 @@ impl Drop for JoinedRow {
     }
 }
 
+/// Makes the values of a slot's row ready up to a column; some may be already.
+///
+/// # Safety
+/// `row` is a slot that holds a tuple with that column.
+pub unsafe fn deform(row: *mut pg_sys::TupleTableSlot, last: i16) {
+    // SAFETY: the caller's word.
+    unsafe {
+        if (*row).tts_nvalid < last {
+            pg_sys::slot_getsomeattrs_int(row, i32::from(last));
+        }
+    }
+}
+
 /// Reads columns of a row of a table, given in ascending order.
 ///
 /// `row` is a slot of the table's row type that holds a tuple.
 pub fn columns_of<'a>(row: *mut pg_sys::TupleTableSlot, columns: &'a [i16]) -> impl Iterator<Item = Value> + 'a {
     if let Some(last) = columns.last() {
-        // SAFETY: the slot's row has this column; one that is converted has its values already.
-        unsafe {
-            if (*row).tts_nvalid < *last {
-                pg_sys::slot_getsomeattrs_int(row, i32::from(*last));
-            }
-        }
+        // SAFETY: the slot's row has this column.
+        unsafe { deform(row, *last) };
     }
     columns.iter().map(move |column| {
         let place = *column as usize - 1;

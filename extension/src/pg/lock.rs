@@ -89,6 +89,12 @@ pub fn keep_table(table: pg_sys::Oid) -> bool {
     }
 }
 
+/// The lock for changing how a table is stored, if nobody vacuums or changes it. Readers and writers do not meet it.
+pub fn try_alter(table: pg_sys::Oid) -> bool {
+    // SAFETY: a lock by OID needs no open relation; the caller has kept the table from being dropped.
+    unsafe { pg_sys::ConditionalLockRelationOid(table, pg_sys::ShareUpdateExclusiveLock as i32) }
+}
+
 /// Whether another transaction holds the tag at this moment. Waits for nobody.
 pub fn held_by_another(tag: Tag) -> bool {
     let free = try_exclusive(tag);

@@ -1,5 +1,6 @@
 //! Finds the row of a joined table by its key, and locks it as a foreign key would.
 
+use super::joined_row::deform;
 use super::query::{Pair, Table};
 use super::value::Passing;
 use super::{session, xact};
@@ -112,7 +113,7 @@ impl Lookup {
             let mut scan = Scan::open(self, key, pg_sys::RowShareLock as i32);
             let row = if scan.next() { self.lock(&scan, key) } else { None };
             if let Some(row) = row {
-                pg_sys::slot_getsomeattrs_int(row, i32::from(self.last_column));
+                deform(row, self.last_column);
                 for (column, passing) in &self.columns {
                     let place = *column as usize - 1;
                     let (value, null) = (*(*row).tts_values.add(place), *(*row).tts_isnull.add(place));
@@ -190,7 +191,7 @@ impl Lookup {
     unsafe fn has_key(&self, row: *mut pg_sys::TupleTableSlot, key: &[pg_sys::Datum]) -> bool {
         // SAFETY: the slot holds a row of the table; the functions are those of the key's operators.
         unsafe {
-            pg_sys::slot_getsomeattrs_int(row, i32::from(self.last_column));
+            deform(row, self.last_column);
             self.keys.iter().zip(key).all(|(part, value)| {
                 let place = part.column as usize - 1;
                 !*(*row).tts_isnull.add(place)

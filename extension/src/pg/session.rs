@@ -5,7 +5,7 @@ use crate::error::Refusal;
 use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
 use pgrx::{IntoDatum, pg_sys};
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 
 /// Runs as another role, in a security-restricted context, until dropped.
 pub struct AsRole {
@@ -36,52 +36,43 @@ impl Drop for AsRole {
     }
 }
 
-/// `search_path = pg_catalog, pg_temp` until dropped: names in generated SQL mean what they say.
-pub struct PinnedPath(i32);
+/// A setting of the session that has another value until this is dropped.
+pub struct Setting(i32);
 
-impl PinnedPath {
-    pub fn pin() -> Self {
-        const PATH: &CStr = c"pg_catalog, pg_temp";
-        // SAFETY: constant strings; the new level is closed by Drop, or by an abort.
-        unsafe {
-            let level = pg_sys::NewGUCNestLevel();
-            pg_sys::set_config_option(
-                c"search_path".as_ptr(),
-                PATH.as_ptr(),
-                pg_sys::GucContext::PGC_USERSET,
-                pg_sys::GucSource::PGC_S_SESSION,
-                pg_sys::GucAction::GUC_ACTION_SAVE,
-                true,
-                0,
-                false,
-            );
-            Self(level)
-        }
+impl Setting {
+    /// `search_path = pg_catalog, pg_temp`: names in generated SQL mean what they say.
+    pub fn pinned_path() -> Self {
+        Self::set(c"search_path", c"pg_catalog, pg_temp")
     }
-}
 
-impl Drop for PinnedPath {
-    fn drop(&mut self) {
-        // SAFETY: the level opened by `pin`, not closed since.
-        unsafe { pg_sys::AtEOXact_GUC(true, self.0) };
-    }
-}
-
-/// Waits for locks no longer than some milliseconds, until dropped; a shorter `lock_timeout` of the session stays.
-pub struct ShortWaits(i32);
-
-impl ShortWaits {
-    pub fn of_ms(milliseconds: i32) -> Self {
+    /// Waits for locks no longer than some milliseconds; a shorter `lock_timeout` of the session stays.
+    pub fn short_waits(milliseconds: i32) -> Self {
         // SAFETY: a number of this backend.
         let current = unsafe { pg_sys::LockTimeout };
-        let timeout = if current > 0 { current.min(milliseconds) } else { milliseconds };
-        let Ok(text) = std::ffi::CString::new(timeout.to_string()) else { error!("a number with a NUL byte") };
+        Self::set_number(c"lock_timeout", if current > 0 { current.min(milliseconds) } else { milliseconds })
+    }
+
+    /// The memory of maintenance for the next query, all of its parallel workers taken together, as CREATE INDEX has it;
+    /// the session's `work_mem` where that is more.
+    pub fn maintenance_memory() -> Self {
+        // SAFETY: numbers of this backend.
+        let (own, all, workers) =
+            unsafe { (pg_sys::work_mem, pg_sys::maintenance_work_mem, pg_sys::max_parallel_workers_per_gather) };
+        Self::set_number(c"work_mem", own.max(all / (1 + workers)))
+    }
+
+    fn set_number(name: &CStr, value: i32) -> Self {
+        let Ok(text) = CString::new(value.to_string()) else { error!("a number with a NUL byte") };
+        Self::set(name, &text)
+    }
+
+    fn set(name: &CStr, value: &CStr) -> Self {
         // SAFETY: NUL-terminated strings; the new level is closed by Drop, or by an abort.
         unsafe {
             let level = pg_sys::NewGUCNestLevel();
             pg_sys::set_config_option(
-                c"lock_timeout".as_ptr(),
-                text.as_ptr(),
+                name.as_ptr(),
+                value.as_ptr(),
                 pg_sys::GucContext::PGC_USERSET,
                 pg_sys::GucSource::PGC_S_SESSION,
                 pg_sys::GucAction::GUC_ACTION_SAVE,
@@ -94,9 +85,9 @@ impl ShortWaits {
     }
 }
 
-impl Drop for ShortWaits {
+impl Drop for Setting {
     fn drop(&mut self) {
-        // SAFETY: the level opened by `of_ms`, not closed since.
+        // SAFETY: the level opened by `set`, not closed since.
         unsafe { pg_sys::AtEOXact_GUC(true, self.0) };
     }
 }

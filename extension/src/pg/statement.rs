@@ -20,8 +20,8 @@ pub struct Kept {
 }
 
 thread_local! {
-    /// Statements underway.
-    static DEPTH: Cell<u32> = const { Cell::new(0) };
+    /// The subtransactions of the statements underway.
+    static UNDERWAY: RefCell<Vec<u32>> = const { RefCell::new(Vec::new()) };
     static KEPT: RefCell<Vec<Kept>> = const { RefCell::new(Vec::new()) };
     static NEXT_FINISH: Cell<pg_sys::ExecutorFinish_hook_type> = const { Cell::new(None) };
     static NEXT_UTILITY: Cell<pg_sys::ProcessUtility_hook_type> = const { Cell::new(None) };
@@ -29,8 +29,14 @@ thread_local! {
 
 /// Once per process.
 pub fn register() {
-    xact::at_end(|_| KEPT.with_borrow_mut(Vec::clear));
-    as_of::at_subabort(|aborted| KEPT.with_borrow_mut(|all| all.retain(|kept| kept.subtransaction < aborted)));
+    xact::at_end(|_| {
+        KEPT.with_borrow_mut(Vec::clear);
+        UNDERWAY.with_borrow_mut(Vec::clear);
+    });
+    as_of::at_subabort(|aborted| {
+        KEPT.with_borrow_mut(|all| all.retain(|kept| kept.subtransaction < aborted));
+        UNDERWAY.with_borrow_mut(|all| all.retain(|subtransaction| *subtransaction < aborted));
+    });
     // SAFETY: hooks are chained as Postgres asks; the functions live as long as the library.
     unsafe {
         NEXT_FINISH.set(pg_sys::ExecutorFinish_hook);
@@ -42,7 +48,7 @@ pub fn register() {
 
 /// Keeps the rows of a row trigger's call; `false` where nobody would ask for them at the statement's end.
 pub fn keep(call: &TriggerCall) -> bool {
-    if DEPTH.get() == 0 {
+    if UNDERWAY.with_borrow(Vec::is_empty) {
         return false;
     }
     let subtransaction = as_of::subtransaction();
@@ -102,32 +108,15 @@ impl Kept {
     }
 }
 
-/// Counts a statement as underway until it is dropped, also by an error.
-struct Underway;
-
-impl Underway {
-    fn begin() -> Self {
-        DEPTH.set(DEPTH.get() + 1);
-        Self
-    }
-}
-
-impl Drop for Underway {
-    fn drop(&mut self) {
-        DEPTH.set(DEPTH.get() - 1);
-    }
-}
-
 /// A statement has ended: what is kept of it is captured. Rows of an outer subtransaction are left to their own
 /// statement's end, since what is written now may be rolled back without them.
 fn end_statement(command: u32) {
     let subtransaction = as_of::subtransaction();
-    let ended = KEPT.with_borrow_mut(|all| {
+    let ended: Vec<Kept> = KEPT.with_borrow_mut(|all| {
         let (ended, others) = std::mem::take(all).into_iter().partition(|kept| kept.subtransaction == subtransaction);
         *all = others;
         ended
     });
-    let ended: Vec<Kept> = ended;
     for kept in ended {
         let call = TriggerCall::of_kept(kept);
         crate::rollup::capture(&call);
@@ -136,37 +125,61 @@ fn end_statement(command: u32) {
     crate::rollup::end(command);
 }
 
+/// Postgres's own, not pgrx's wrappers: those turn an error into a panic and back, and an error that is not ours would
+/// lose what applications look at, such as the name of the constraint. What calls them has nothing to drop, so that an
+/// error may leap over it.
+mod postgres {
+    use pgrx::pg_sys;
+
+    unsafe extern "C-unwind" {
+        pub fn standard_ExecutorFinish(query: *mut pg_sys::QueryDesc);
+        pub fn standard_ProcessUtility(
+            statement: *mut pg_sys::PlannedStmt,
+            text: *const std::ffi::c_char,
+            is_read_only: bool,
+            context: pg_sys::ProcessUtilityContext::Type,
+            params: pg_sys::ParamListInfo,
+            environment: *mut pg_sys::QueryEnvironment,
+            destination: *mut pg_sys::DestReceiver,
+            completion: *mut pg_sys::QueryCompletion,
+        );
+    }
+}
+
+/// A statement is underway.
 #[pg_guard]
+unsafe extern "C-unwind" fn begun() {
+    UNDERWAY.with_borrow_mut(|all| all.push(as_of::subtransaction()));
+}
+
+#[pg_guard]
+unsafe extern "C-unwind" fn ended(command: u32) {
+    UNDERWAY.with_borrow_mut(Vec::pop);
+    end_statement(command);
+}
+
 unsafe extern "C-unwind" fn on_finish(query: *mut pg_sys::QueryDesc) {
-    // SAFETY: Postgres passes a query that has run.
-    let (changes, snapshot) = unsafe {
+    // SAFETY: Postgres passes a query that has run; a snapshot lives as long as its query.
+    unsafe {
         let plan = (*query).plannedstmt;
         let changes = (*query).operation != pg_sys::CmdType::CMD_SELECT || (*plan).hasModifyingCTE;
         // What a foreign key does belongs to the statement that caused it, in whose end its triggers fire.
         let is_part = (*(*query).estate).es_top_eflags as u32 & pg_sys::EXEC_FLAG_SKIP_TRIGGERS != 0;
-        (changes && !is_part && !(*query).snapshot.is_null(), (*query).snapshot)
-    };
-    let finish = || {
-        // SAFETY: as Postgres calls it; errors cross as panics.
-        unsafe {
-            match NEXT_FINISH.get() {
-                Some(next) => pg_sys::ffi::pg_guard_ffi_boundary(|| next(query)),
-                None => pg_sys::standard_ExecutorFinish(query),
-            }
+        let snapshot = (*query).snapshot;
+        let counts = changes && !is_part && !snapshot.is_null();
+        if counts {
+            begun();
         }
-    };
-    if changes {
-        let _underway = Underway::begin();
-        // SAFETY: a snapshot lives as long as its query.
-        let command = unsafe { (*snapshot).curcid };
-        finish();
-        end_statement(command);
-    } else {
-        finish();
+        match NEXT_FINISH.get() {
+            Some(next) => next(query),
+            None => postgres::standard_ExecutorFinish(query),
+        }
+        if counts {
+            ended((*snapshot).curcid);
+        }
     }
 }
 
-#[pg_guard]
 #[allow(clippy::too_many_arguments)]
 unsafe extern "C-unwind" fn on_utility(
     statement: *mut pg_sys::PlannedStmt,
@@ -180,27 +193,15 @@ unsafe extern "C-unwind" fn on_utility(
 ) {
     // SAFETY: as Postgres calls it; of the utilities only COPY fires triggers by itself.
     unsafe {
-        let run = || match NEXT_UTILITY.get() {
-            Some(next) => pg_sys::ffi::pg_guard_ffi_boundary(|| {
-                next(statement, text, is_read_only, context, params, environment, destination, completion);
-            }),
-            None => pg_sys::standard_ProcessUtility(
-                statement,
-                text,
-                is_read_only,
-                context,
-                params,
-                environment,
-                destination,
-                completion,
-            ),
-        };
-        if (*(*statement).utilityStmt).type_ != pg_sys::NodeTag::T_CopyStmt {
-            return run();
+        let is_copy = (*(*statement).utilityStmt).type_ == pg_sys::NodeTag::T_CopyStmt;
+        let command = if is_copy { as_of::statement_command() } else { 0 };
+        if is_copy {
+            begun();
         }
-        let _underway = Underway::begin();
-        let command = as_of::statement_command();
-        run();
-        end_statement(command);
+        let run = NEXT_UTILITY.get().unwrap_or(postgres::standard_ProcessUtility);
+        run(statement, text, is_read_only, context, params, environment, destination, completion);
+        if is_copy {
+            ended(command);
+        }
     }
 }

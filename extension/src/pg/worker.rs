@@ -2,6 +2,7 @@
 
 use pgrx::pg_sys;
 use pgrx::prelude::*;
+use std::ffi::CStr;
 
 /// Whether the library is being loaded by `shared_preload_libraries`, in a server that works for people: not one that
 /// pg_upgrade has started, where nothing must write beside it.
@@ -22,14 +23,16 @@ pub fn report_statistics() {
     unsafe { pg_sys::pgstat_report_stat(true) };
 }
 
-/// Databases that people connect to. Templates are left alone: CREATE DATABASE needs them free of sessions.
-pub fn databases() -> Vec<pg_sys::Oid> {
+/// Databases that people connect to, by name. Templates are left alone: CREATE DATABASE needs them free of sessions.
+pub fn databases() -> Vec<(pg_sys::Oid, String)> {
     let mut found = Vec::new();
     super::catalog::scan(pg_sys::DatabaseRelationId, |tuple, _| {
         // SAFETY: a row of pg_database, a shared catalog that is readable without a database.
         let database = unsafe { &*pg_sys::heap_tuple_get_struct::<pg_sys::FormData_pg_database>(tuple) };
         if database.datallowconn && !database.datistemplate {
-            found.push(database.oid);
+            // SAFETY: a name ends with a zero byte.
+            let name = unsafe { CStr::from_ptr(database.datname.data.as_ptr()) };
+            found.push((database.oid, name.to_string_lossy().into_owned()));
         }
     });
     found

@@ -51,16 +51,42 @@ impl Xid {
         }
     }
 
+    /// With its epoch: it is one of the last two billion.
+    pub fn widened(self) -> i64 {
+        // SAFETY: reads shared memory.
+        let next = unsafe { pg_sys::ReadNextFullTransactionId() }.value;
+        let age = (next as u32).wrapping_sub(self.0.into_inner());
+        next.saturating_sub(u64::from(age)) as i64
+    }
+
     pub fn is_before(self, other: Self) -> bool {
         // SAFETY: a comparison of numbers.
         unsafe { pg_sys::TransactionIdPrecedes(self.0, other.0) }
     }
 }
 
+/// The first transaction that is not over at this moment, nor any later one.
+pub fn latest_xmax() -> i64 {
+    // SAFETY: within a transaction, there is a latest snapshot.
+    Xid(unsafe { (*pg_sys::GetLatestSnapshot()).xmax }).widened()
+}
+
+/// The same of the moment when the active snapshot was taken.
+pub fn active_xmax() -> i64 {
+    // SAFETY: a function that a query calls has an active snapshot.
+    Xid(unsafe { (*pg_sys::GetActiveSnapshot()).xmax }).widened()
+}
+
 /// Whether the transaction keeps one snapshot throughout: REPEATABLE READ or SERIALIZABLE.
 pub fn keeps_one_snapshot() -> bool {
     // SAFETY: a plain integer of this backend.
     unsafe { pg_sys::XactIsoLevel >= pg_sys::XACT_REPEATABLE_READ as i32 }
+}
+
+/// Whether the transaction is at REPEATABLE READ, no more and no less.
+pub fn is_repeatable_read() -> bool {
+    // SAFETY: a plain integer of this backend.
+    unsafe { pg_sys::XactIsoLevel == pg_sys::XACT_REPEATABLE_READ as i32 }
 }
 
 /// The beginning of a sequence's tuple, Postgres's FormData_pg_sequence_data.

@@ -12,9 +12,10 @@ use super::feed;
 use super::sql::{Names, Sql};
 use crate::error::{OrRaise, Refusal};
 use crate::pg::catalog::Rollup;
+use crate::pg::layers;
 use crate::pg::lock::{self, Tag};
 use crate::pg::query;
-use crate::pg::session::{self, AsRole, PinnedPath, ShortWaits, arg};
+use crate::pg::session::{self, AsRole, Setting, arg};
 use crate::pg::xact;
 use pgrx::prelude::*;
 
@@ -53,6 +54,7 @@ fn begin(name: &str, text: &str, with_data: bool) -> Result<Rollup, Refusal> {
     let rollup = find(name)?;
     refuse_stranger(rollup.view, session::qualified_name(rollup.view))?;
     create::refuse_companion(&rollup)?;
+    layers(&rollup)?;
     // One alter at a time; the latest wins.
     lock::exclusive(Tag::Folder(rollup.id));
     if let Some(earlier) = successor(rollup.id) {
@@ -88,16 +90,19 @@ fn finish(name: &str) -> Result<bool, Refusal> {
     if build::by_id(rollup.id).is_none() || build::by_id(next.id).is_none() {
         return Ok(false);
     }
-    let _path = PinnedPath::pin();
+    let _path = Setting::pinned_path();
     let owner = session::extension_owner();
     let _view_owner = AsRole::become_role(owner_of_view(&rollup));
-    let _waits = ShortWaits::of_ms(SWAP_WAIT_MS);
+    let _waits = Setting::short_waits(SWAP_WAIT_MS);
     let definition = query::read(next.definition)?;
     let beside = names(&next);
     let view = session::qualified_name(rollup.view);
     create::lock_tables(rollup.source, &rollup.joined);
     let sql = Sql::new(next.id, Names { view: view.clone(), ..names(&next) }, &definition);
-    session::run(&format!("create or replace view {view}{} as {}", options(&rollup), sql.read()), &[]);
+    let body = layers(&rollup)?.into_iter().fold(sql.read(), |body, condition| {
+        format!("select {0}.* from ({body}) as {0} where {condition}", layers::ALIAS)
+    });
+    session::run(&format!("create or replace view {view}{} as {body}", options(&rollup)), &[]);
     session::run(&format!("drop view {}", beside.view), &[]);
     create::remove(&rollup, false)?;
     let _role = AsRole::become_role(owner);
@@ -113,6 +118,12 @@ fn finish(name: &str) -> Result<bool, Refusal> {
 fn owner_of_view(rollup: &Rollup) -> pg_sys::Oid {
     session::one("select c.relowner from pg_catalog.pg_class c where c.oid = $1", &[arg(rollup.view)])
         .unwrap_or(rollup.owner)
+}
+
+/// The conditions that somebody has put around the view, such as which rows a role may see: they stay. Refuses anything
+/// else, which would be lost.
+fn layers(rollup: &Rollup) -> Result<Vec<String>, Refusal> {
+    layers::conditions(rollup.view).ok_or_else(|| Refusal::Rewritten { view: session::qualified_name(rollup.view) })
 }
 
 /// The view's own options, such as security_barrier, which CREATE OR REPLACE VIEW would forget.

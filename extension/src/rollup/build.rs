@@ -22,7 +22,7 @@ use crate::pg::catalog::{self, Rollup};
 use crate::pg::collect::{self, COLLECTED, Transfer};
 use crate::pg::lock::{self, Tag};
 use crate::pg::query;
-use crate::pg::session::{self, AsRole, PinnedPath, arg};
+use crate::pg::session::{self, AsRole, Setting, arg};
 use crate::pg::xact;
 use pgrx::prelude::*;
 use std::cell::Cell;
@@ -130,7 +130,7 @@ pub fn successor(id: i32) -> Option<Rollup> {
 /// Puts the groups of the table into the base and makes the rollup live. The caller holds the folder lock, or has made
 /// the rollup in this transaction.
 pub fn rebuild(rollup: &Rollup) -> i64 {
-    let _path = PinnedPath::pin();
+    let _path = Setting::pinned_path();
     let definition = query::read(rollup.definition).unwrap_or_else(|refusal| refusal.raise());
     let sql = Sql::new(rollup.id, names(rollup), &definition);
     let tables: Vec<String> = definition.tables.iter().map(|table| session::qualified_name(table.relation)).collect();
@@ -143,9 +143,14 @@ pub fn rebuild(rollup: &Rollup) -> i64 {
         // Before the snapshot: what a TRUNCATE in between would take out of the table, it would leave in the snapshot.
         session::run(&format!("lock table {} in access share mode", tables.join(", ")), &[]);
         session::run(&sql.empty_base(), &[]);
-        let groups =
-            Transfer { query: sql.groups(!session::is_hypertable(rollup.source)), store: sql.store(COLLECTED) };
-        let stored = collect::in_one_snapshot(&[groups], Progress::storing, &sql.empty_delta());
+        let groups = Transfer {
+            guess: sql.groups_if_finite().map(|query| (query, sql.has_specials(COLLECTED))),
+            query: sql.groups(),
+            store: sql.store(COLLECTED),
+            last: sql.empty_delta(),
+        };
+        let _memory = Setting::maintenance_memory();
+        let stored = collect::in_one_snapshot(&groups, Progress::scanning, Progress::storing);
         session::run(&format!("analyze {}", sql.names().base), &[]);
         stored
     };
@@ -201,6 +206,13 @@ impl Progress {
         lock::try_share(Tag::Progress(rollup.id, 0));
         PROGRESS.set(Some(Self { rollup: rollup.id, noted: 0, next: step, step }));
         Noting
+    }
+
+    /// A scan begins at the first block, also where it is the second one.
+    fn scanning() {
+        if let Some(progress) = PROGRESS.get() {
+            progress.note(0);
+        }
     }
 
     fn storing() {

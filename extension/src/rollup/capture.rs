@@ -12,7 +12,7 @@ use crate::pg::catalog::{self, Rollup};
 use crate::pg::invalidation;
 use crate::pg::project::{self, Columns, Projector};
 use crate::pg::query::{self, Definition};
-use crate::pg::session::{self, AsRole, PinnedPath};
+use crate::pg::session::{self, AsRole, Setting};
 use crate::pg::transition::{Event, TriggerCall};
 use crate::pg::{tree, xact};
 use pgrx::pg_sys;
@@ -77,7 +77,7 @@ pub fn capture(call: &TriggerCall) {
         match &set.projector {
             Some(projector) => touched |= set.append_changes(call, counting.as_ref(), &mut projector.borrow_mut()),
             None => {
-                let _path = PinnedPath::pin();
+                let _path = Setting::pinned_path();
                 let Some(Member { rollup, .. }) = set.members.first() else { continue };
                 let _role = AsRole::become_role(rollup.owner);
                 let (mut projector, _) = Projector::compile(&[definition(rollup)], project::for_this_call());
@@ -93,7 +93,7 @@ pub fn capture(call: &TriggerCall) {
 impl Set {
     /// Sorts rollups into sets.
     fn of(rollups: Vec<Rollup>) -> Vec<Self> {
-        let _path = PinnedPath::pin();
+        let _path = Setting::pinned_path();
         let mut together: Vec<(Vec<Rollup>, Vec<Definition>)> = Vec::new();
         for rollup in rollups {
             let definition = definition(&rollup);
@@ -170,7 +170,7 @@ impl Member {
 
     /// `table`: the one that is emptied, the source or a partition of it.
     fn negate(&self, table: pg_sys::Oid) {
-        let _path = PinnedPath::pin();
+        let _path = Setting::pinned_path();
         let is_hypertable = tree::may_be_hypertable(table) && session::is_hypertable(table);
         // What is left is not empty, so that nothing tells whether its snapshot explains it.
         if (is_hypertable || table != self.rollup.source) && xact::keeps_one_snapshot() {
@@ -203,7 +203,7 @@ fn refuse_wrong_mode(table: pg_sys::Oid, rollups: &[Rollup]) {
     if !tree::may_be_hypertable(table) {
         return;
     }
-    let _path = PinnedPath::pin();
+    let _path = Setting::pinned_path();
     let _role = AsRole::become_role(rollup.owner);
     let is_wrong: Option<bool> = session::one(
         "select pulso.wanted_mode($1) = 'row' and pulso.capture_mode($1) <> 'row'",

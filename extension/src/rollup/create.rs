@@ -6,7 +6,7 @@ use crate::error::{OrRaise, Refusal};
 use crate::pg::catalog::{self, Rollup};
 use crate::pg::lock::{self, Tag};
 use crate::pg::query::{self, Definition};
-use crate::pg::session::{self, AsRole, PinnedPath, ShortWaits, arg};
+use crate::pg::session::{self, AsRole, Setting, arg};
 use crate::pg::{tree, xact};
 use crate::settings;
 use pgrx::prelude::*;
@@ -94,7 +94,7 @@ pub fn make(wanted: &Wanted<'_>) -> Result<i32, Refusal> {
     // then it moves to the engine's schema, where only the extension's owner may put things.
     let passing = inner(wanted.schema, "query");
     session::run(&format!("create view {passing} as\n{select}\n"), &[]);
-    let _path = PinnedPath::pin();
+    let _path = Setting::pinned_path();
     move_to_engine(&passing, owner);
     let definition = query::read(oid_of(&names.definition))?;
     for table in &definition.tables {
@@ -195,7 +195,7 @@ pub fn lock_tables(source: pg_sys::Oid, joined: &[pg_sys::Oid]) {
 
 /// The same, if writers let go in a moment: whoever waits here makes every new writer wait as well.
 pub fn lock_tables_at_once(source: pg_sys::Oid, joined: &[pg_sys::Oid]) -> Result<(), Refusal> {
-    let _waits = ShortWaits::of_ms(LOCK_WAIT_MS);
+    let _waits = Setting::short_waits(LOCK_WAIT_MS);
     PgTryBuilder::new(std::panic::AssertUnwindSafe(|| {
         lock_tables(source, joined);
         Ok(())
@@ -237,7 +237,7 @@ pub fn refuse_companion(rollup: &Rollup) -> Result<(), Refusal> {
 /// keeps writers off its tables.
 pub fn remove(rollup: &Rollup, with_view: bool) -> Result<(), Refusal> {
     let owner = session::extension_owner();
-    let _path = PinnedPath::pin();
+    let _path = Setting::pinned_path();
     let [view, definition, base, delta] =
         [rollup.view, rollup.definition, rollup.base, rollup.delta].map(session::qualified_name);
     if with_view {

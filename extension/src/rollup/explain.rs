@@ -7,7 +7,7 @@ use super::sql::Sql;
 use crate::error::{OrRaise, Refusal};
 use crate::pg::collect::COLLECTED;
 use crate::pg::query::{self, Definition};
-use crate::pg::session::{self, PinnedPath};
+use crate::pg::session::{self, Setting};
 use pgrx::prelude::*;
 
 #[pg_extern(strict)]
@@ -17,21 +17,26 @@ fn explain_rollup(name: &str) -> TableIterator<'static, (name!(step, String), na
 
 fn explain(name: &str) -> Result<Vec<(String, String)>, Refusal> {
     let rollup = find(name)?;
-    let _path = PinnedPath::pin();
+    let _path = Setting::pinned_path();
     let definition = query::read(rollup.definition)?;
     let sql = Sql::new(rollup.id, names(&rollup), &definition);
     let tables: Vec<String> = definition.tables.iter().map(|table| session::qualified_name(table.relation)).collect();
+    let (build, with_specials) = match sql.groups_if_finite() {
+        Some(finite) => (finite, Some(sql.groups())),
+        None => (sql.groups(), None),
+    };
     let steps = [
         ("capture: from", tables.join(", ")),
         ("read", sql.read()),
         ("fold", sql.fold(None)),
         ("fold: remove empty groups", sql.remove()),
-        ("build", sql.groups(!session::is_hypertable(rollup.source))),
+        ("build", build),
+        ("build: instead, where a number is NaN or infinite", with_specials.unwrap_or_default()),
         ("build: store", sql.store(COLLECTED)),
         ("build: take out what is counted", sql.empty_delta()),
         ("truncate", sql.negate()),
     ];
-    let steps = steps.map(|(step, sql)| (step.to_owned(), sql)).into_iter();
+    let steps = steps.into_iter().filter(|(_, sql)| !sql.is_empty()).map(|(step, sql)| (step.to_owned(), sql));
     let mut steps: Vec<(String, String)> = steps.collect();
     steps.splice(1..1, captured(&definition));
     Ok(steps)

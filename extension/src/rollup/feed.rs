@@ -5,9 +5,10 @@
 //! fold looks first, with the same horizon: what it takes away has been announced, by it or by an earlier look.
 //! Announcing a change twice is harmless; what this session has announced is forgotten wherever that is in doubt.
 
-use super::fold::{Folding, expect_many, folding, planned};
+use super::fold::{Folding, expect_many, folding};
 use crate::generation::{self, Horizon};
-use crate::pg::session::{self, AsRole, PinnedPath, arg};
+use crate::pg::plans::planned;
+use crate::pg::session::{self, AsRole, Setting, arg};
 use crate::pg::{as_of, xact};
 use pgrx::prelude::*;
 use std::cell::RefCell;
@@ -55,7 +56,7 @@ fn has_news(id: i32) -> bool {
     let known = ANNOUNCED.with_borrow(|announced| {
         announced.get(&id).map(|known| (known.through, known.open.keys().copied().collect::<Vec<i64>>()))
     });
-    let _path = PinnedPath::pin();
+    let _path = Setting::pinned_path();
     let _role = AsRole::become_role(folding.rollup.owner);
     let found = |rows: pgrx::spi::SpiTupleTable<'_>| rows.first().get_one::<bool>().ok().flatten().unwrap_or(false);
     match known {
@@ -135,7 +136,7 @@ pub fn note_news(id: i32, folding: &Folding, horizon: &Horizon) {
     let mut rows_read = 0;
     let mut groups: Vec<(i64, Option<String>)> = Vec::new();
     {
-        let _path = PinnedPath::pin();
+        let _path = Setting::pinned_path();
         let _role = AsRole::become_role(folding.rollup.owner);
         let int8 = PgBuiltInOids::INT8OID.oid();
         let types = [int8, int8, PgBuiltInOids::INT8ARRAYOID.oid()];

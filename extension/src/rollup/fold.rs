@@ -8,17 +8,22 @@ use crate::generation::{self, Horizon};
 use crate::pg::catalog::Rollup;
 use crate::pg::invalidation;
 use crate::pg::lock::{self, Tag};
+use crate::pg::plans::{self, planned};
 use crate::pg::query;
-use crate::pg::session::{self, AsRole, PinnedPath, arg};
+use crate::pg::session::{self, AsRole, Setting, arg};
 use crate::pg::xact::Xid;
 use pgrx::prelude::*;
-use pgrx::spi::OwnedPreparedStatement;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
 /// Deltas that a background worker folds of one rollup in one transaction.
 pub const AT_MOST: i64 = 50_000;
+/// Dead deltas at which autovacuum comes, and while the table is large.
+pub const DEAD: u32 = 10_000;
+const DEAD_WHILE_LARGE: u32 = 100;
+/// Bytes of a table of deltas that are kept for the next ones.
+const KEPT_BYTES: i64 = 64 << 20;
 
 thread_local! {
     /// Whether this session folds many deltas in several transactions.
@@ -27,8 +32,6 @@ thread_local! {
     static MANY: RefCell<HashSet<i32>> = RefCell::default();
     /// The transactions that have folded each rollup here, as far as a snapshot may still need what they replaced.
     static FOLDS: RefCell<HashMap<i32, Vec<Xid>>> = RefCell::default();
-    /// Plans of this backend by the text they were made from.
-    static PLANS: RefCell<HashMap<String, OwnedPreparedStatement>> = RefCell::default();
     /// Rollups made ready, and the epoch in which they were.
     static FOLDINGS: RefCell<(u64, HashMap<i32, Rc<Folding>>)> = RefCell::default();
 }
@@ -36,7 +39,7 @@ thread_local! {
 #[pg_extern(strict)]
 fn has_pending(id: i32) -> bool {
     let Some(folding) = folding(id) else { return false };
-    let _path = PinnedPath::pin();
+    let _path = Setting::pinned_path();
     let _role = AsRole::become_role(folding.rollup.owner);
     planned(&folding.has_pending, &[], &[], |rows| rows.first().get_one::<bool>().ok().flatten().unwrap_or(false))
 }
@@ -70,7 +73,7 @@ fn fold_rollup(id: i32, wait: bool) -> i64 {
     feed::note_news(id, &folding, &horizon);
     let in_parts = IN_PARTS.get() && MANY.with_borrow(|many| many.contains(&id));
     let open: Vec<i64> = horizon.open.iter().copied().collect();
-    let _path = PinnedPath::pin();
+    let _path = Setting::pinned_path();
     if IN_PARTS.get() && !is_worth_it(&folding, &horizon) {
         return 0;
     }
@@ -99,6 +102,9 @@ fn fold_rollup(id: i32, wait: bool) -> i64 {
     if !is_unfinished {
         MANY.with_borrow_mut(|many| many.remove(&id));
     }
+    if folded > 0 {
+        may_shrink(&folding.rollup);
+    }
     if folded > 0 && !is_unfinished {
         session::run(
             "update pulso.state set folded_through = $2, open_generations = $3, folded_at = pg_catalog.clock_timestamp() where id = $1",
@@ -106,6 +112,35 @@ fn fold_rollup(id: i32, wait: bool) -> i64 {
         );
     }
     folded
+}
+
+/// Lets vacuum give back the end of a table of deltas while it is a large one, and only then: it locks the table for that,
+/// for some 20 ms at most, and writers would wait for it each time that the table is empty. It comes often then, so that it also
+/// finds the table at rest, when nothing at its end is in use. Nor may it spare itself the indexes, as it does for a few dead
+/// rows in a large table: their line pointers would stay, and keep the end of the table.
+fn may_shrink(rollup: &Rollup) {
+    const DIFFERS: &str = "
+        select pg_catalog.pg_relation_size(c.oid) > $2 from pg_catalog.pg_class c
+         where c.oid = $1
+           and (pg_catalog.pg_relation_size(c.oid) > $2) is distinct from ('vacuum_truncate=true' = any (c.reloptions))";
+    let types = [PgBuiltInOids::OIDOID.oid(), PgBuiltInOids::INT8OID.oid()];
+    let large = planned(DIFFERS, &types, &[arg(rollup.delta), arg(KEPT_BYTES)], |rows| {
+        if rows.is_empty() { None } else { rows.first().get_one::<bool>().ok().flatten() }
+    });
+    let Some(large) = large else { return };
+    // A vacuum at work has it for longer than a folder should wait.
+    if lock::try_alter(rollup.delta) {
+        let _role = AsRole::become_role(rollup.owner);
+        let table = session::qualified_name(rollup.delta);
+        let (threshold, indexes) = if large { (DEAD_WHILE_LARGE, "on") } else { (DEAD, "auto") };
+        session::run(
+            &format!(
+                "alter table {table} set (vacuum_truncate = {large}, vacuum_index_cleanup = {indexes},
+                                          autovacuum_vacuum_threshold = {threshold})"
+            ),
+            &[],
+        );
+    }
 }
 
 /// Types of the bounds of what is folded: first generation not to be folded, and those before it that are open.
@@ -160,6 +195,7 @@ pub fn folding(id: i32) -> Option<Rc<Folding>> {
         if *filled_in != epoch {
             *filled_in = epoch;
             foldings.clear();
+            plans::forget_unused();
         }
         foldings.get(&id).cloned()
     });
@@ -168,7 +204,7 @@ pub fn folding(id: i32) -> Option<Rc<Folding>> {
     }
     let rollup = by_id(id).filter(is_kept)?;
     watch(&rollup);
-    let _path = PinnedPath::pin();
+    let _path = Setting::pinned_path();
     let definition = query::read(rollup.definition).unwrap_or_else(|refusal| refusal.raise());
     let names = names(&rollup);
     // What changes in a companion changes in the whole.
@@ -190,23 +226,4 @@ pub fn folding(id: i32) -> Option<Rc<Folding>> {
     });
     FOLDINGS.with_borrow_mut(|(_, foldings)| foldings.insert(id, Rc::clone(&folding)));
     Some(folding)
-}
-
-/// Runs a statement by a plan kept for the life of the backend.
-pub fn planned<T>(
-    text: &str,
-    types: &[pg_sys::PgOid],
-    args: &[pgrx::datum::DatumWithOid<'_>],
-    read: impl FnOnce(pgrx::spi::SpiTupleTable<'_>) -> T,
-) -> T {
-    Spi::connect_mut(|client| {
-        PLANS.with_borrow_mut(|plans| {
-            if !plans.contains_key(text) {
-                let plan = client.prepare_mut(text, types).unwrap_or_else(|error| error!("{error}: {text}"));
-                plans.insert(text.to_owned(), plan.keep());
-            }
-            let Some(plan) = plans.get(text) else { error!("pulso: a plan is lost") };
-            read(client.update(plan, None, args).unwrap_or_else(|error| error!("{error}: {text}")))
-        })
-    })
 }

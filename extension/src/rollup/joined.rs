@@ -11,7 +11,7 @@ use crate::pg::memory::Memory;
 use crate::pg::project::{Columns, Projector};
 use crate::pg::query::{Definition, Edge, column_type};
 use crate::pg::select::Select;
-use crate::pg::session::{self, AsRole, PinnedPath};
+use crate::pg::session::{self, AsRole, Setting};
 use crate::pg::transition::{Event, TriggerCall};
 use crate::pg::value::Passing;
 use crate::{pg::xact, settings};
@@ -121,11 +121,7 @@ impl Joined {
         self.forget();
         let table = call.table();
         let touched = match self.tables.iter().position(|joined| joined.relation == table) {
-            Some(0) => {
-                self.look(counting, 0);
-                as_of::in_snapshot(false, || self.collect_lines(call, projector, columns, groups));
-                true
-            }
+            Some(0) => as_of::in_snapshot(false, || self.collect_lines(call, counting, projector, columns, groups)),
             Some(number) => self.collect_moves(call, counting, number, projector, columns, groups),
             None => false,
         };
@@ -140,10 +136,22 @@ impl Joined {
         }
     }
 
-    /// The statement changed rows that are counted.
-    fn collect_lines(&mut self, call: &TriggerCall, projector: &mut Projector, columns: &Columns, groups: &mut Groups) {
+    /// The statement changed rows that are counted; `false` where it changed none: such a one, say of a cascade that
+    /// came second, leaves nothing that the other tables would have to be counted with.
+    fn collect_lines(
+        &mut self,
+        call: &TriggerCall,
+        counting: &Counting,
+        projector: &mut Projector,
+        columns: &Columns,
+        groups: &mut Groups,
+    ) -> bool {
         let read = self.tables[0].columns.clone();
+        let mut is_first = true;
         call.each_row(|sign, row| {
+            if std::mem::take(&mut is_first) {
+                self.look(counting, 0);
+            }
             for (place, value) in columns_of(row, &read).enumerate() {
                 self.row.set(place, value);
             }
@@ -153,6 +161,7 @@ impl Joined {
                 groups.add(sign, &values, columns);
             }
         });
+        !is_first
     }
 
     /// The statement changed rows of a joined table: what refers to them moves.
@@ -179,7 +188,7 @@ impl Joined {
         self.look(counting, number);
         let known: Vec<usize> = path.iter().copied().chain([number]).collect();
         let mut left = settings::max_moved_rows();
-        let _path = PinnedPath::pin();
+        let _path = Setting::pinned_path();
         let _role = AsRole::become_role(self.owner);
         for (key, images) in changed {
             let chains = self.chains(number, key, &mut left);

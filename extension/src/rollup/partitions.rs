@@ -9,7 +9,7 @@ use super::{build, create, triggers};
 use crate::error::{OrRaise, Refusal};
 use crate::generation;
 use crate::pg::catalog::{self, Rollup};
-use crate::pg::session::{self, AsRole, PinnedPath, arg};
+use crate::pg::session::{self, AsRole, Setting, arg};
 use crate::pg::{latest, query, tree, xact};
 use pgrx::prelude::*;
 
@@ -41,7 +41,7 @@ fn follow(id: i32) -> Result<(), Refusal> {
     if xact::keeps_one_snapshot() {
         return Err(Refusal::Isolation { function: "a change of the partitions of a table with rollups" });
     }
-    let _path = PinnedPath::pin();
+    let _path = Setting::pinned_path();
     let change = Change::of(&rollup);
     change.put_triggers(&rollup)?;
     let definition = query::read(rollup.definition)?;

@@ -5,9 +5,10 @@
 
 mod values;
 
+use super::fold::DEAD;
 use super::layout::{self, Additive};
 use crate::pg::query::{Definition, Edge, Pair, Parts, Shown, column_name, operator_name};
-use crate::pg::session::qualified_name;
+use crate::pg::session::{self, qualified_name};
 use pgrx::pg_sys;
 use pgrx::spi::{quote_identifier, quote_literal};
 use values::Values;
@@ -93,10 +94,10 @@ impl<'a> Sql<'a> {
             format!("create table {base} ({keys}{counted}) using heap with (fillfactor = 50)"),
             format!("create unique index on {base} ({}) nulls not distinct", self.key_list()),
             // Rows come and go all the time, so vacuum by their number and not by a share of a table that is empty at rest.
-            // It keeps the file: for giving its end back it would lock the table, and writers wait.
+            // It keeps the file unless that is large: for giving its end back it locks the table, and writers wait.
             format!(
                 "create table {delta} (gen pg_catalog.int8 not null, {keys}{counted}) using heap with (
-                   autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = 10000,
+                   autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = {DEAD},
                    autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_scale_factor = 0,
                    autovacuum_analyze_threshold = 50000, autovacuum_vacuum_cost_delay = 0,
                    vacuum_truncate = off, toast.vacuum_truncate = off)"
@@ -163,8 +164,9 @@ impl<'a> Sql<'a> {
         format!("select {} from {} where {}", columns.join(", "), self.table(edge.from), conditions.join(" and "))
     }
 
-    /// The groups of the source, in the layout of the base. `also` is a further condition on its rows.
-    fn accumulate(&self, also: Option<String>) -> String {
+    /// The groups of the source, in the layout of the base, by what each additive column adds up. `also` is a further
+    /// condition on its rows.
+    fn accumulate(&self, additives: &[(String, Additive, String)], also: Option<String>) -> String {
         let source = self.definition.source;
         let keys = self
             .definition
@@ -183,7 +185,7 @@ impl<'a> Sql<'a> {
             .keys
             .iter()
             .cloned()
-            .chain(self.additives.iter().map(|(name, _, sum)| format!("{sum} as {name}")))
+            .chain(additives.iter().map(|(name, _, sum)| format!("{sum} as {name}")))
             .collect();
         format!(
             "select {} from (select {inner} from {}) as q{}",
@@ -194,10 +196,27 @@ impl<'a> Sql<'a> {
     }
 
     /// The groups of the source; the scan says how far it has come, but where rows have no place: in compressed chunks.
-    pub fn groups(&self, has_places: bool) -> String {
+    pub fn groups(&self) -> String {
+        self.scanned_groups(&self.additives)
+    }
+
+    /// The same for less, and right unless [`Self::has_specials`] finds something in it; `None` where it would be the same.
+    pub fn groups_if_finite(&self) -> Option<String> {
+        let additives = layout::additives_if_finite(self.definition);
+        (additives != self.additives).then(|| self.scanned_groups(&additives))
+    }
+
+    fn scanned_groups(&self, additives: &[(String, Additive, String)]) -> String {
         let place = || format!("pulso.scanned({}.ctid)", quote_identifier(&self.definition.tables[0].alias));
-        let scanned = has_places.then(place);
-        format!("select {} from ({}) as a where n <> 0", self.columns(), self.accumulate(scanned))
+        let scanned = (!session::is_hypertable(self.definition.fact())).then(place);
+        format!("select {} from ({}) as a where n <> 0", self.columns(), self.accumulate(additives, scanned))
+    }
+
+    /// Rows of what [`Self::groups_if_finite`] has given that are of no use: a number among theirs is NaN or infinite.
+    pub fn has_specials(&self, collected: &str) -> String {
+        let special =
+            joined(&layout::open_sums(self.definition), " or ", |sum| format!("pg_catalog.scale({sum}) is null"));
+        format!("select from {collected} where {special} limit 1")
     }
 
     /// Puts into the base what [`Self::groups`] has given, collected under a name.
@@ -233,7 +252,7 @@ impl<'a> Sql<'a> {
             self.names.delta,
             self.columns(),
             values.join(", "),
-            self.accumulate(None)
+            self.accumulate(&self.additives, None)
         )
     }
 
@@ -243,8 +262,13 @@ impl<'a> Sql<'a> {
 
     /// True for deltas that are not folded in the reader's snapshot; an index on gen answers it.
     fn pending(&self) -> String {
+        self.pending_through("")
+    }
+
+    /// The same; `bound` is a further condition on generations after what is folded.
+    fn pending_through(&self, bound: &str) -> String {
         format!(
-            "(gen > {} or gen = any ({}::pg_catalog.int8[]))",
+            "(gen > {}{bound} or gen = any ({}::pg_catalog.int8[]))",
             self.state("folded_through"),
             self.state("open_generations")
         )
@@ -266,7 +290,7 @@ impl<'a> Sql<'a> {
                union all
                select {columns}{nulls} from {delta} where {}{branches}
              ) as p{}",
-            self.pending(),
+            self.pending_through(" and gen <= (select pulso.last_visible_generation())"),
             self.group_by_keys()
         )
     }

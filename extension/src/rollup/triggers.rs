@@ -2,7 +2,7 @@
 
 use super::{build, partitions};
 use crate::pg::catalog::{self, Rollup};
-use crate::pg::session::{self, PinnedPath, arg};
+use crate::pg::session::{self, Setting, arg};
 use crate::pg::tree;
 use pgrx::prelude::*;
 
@@ -75,7 +75,7 @@ pub fn create(source: pg_sys::Oid, joined: &[pg_sys::Oid]) {
 #[pg_extern(strict)]
 pub fn renew_triggers(id: i32) {
     let Some(rollup) = build::by_id(id) else { return };
-    let _path = PinnedPath::pin();
+    let _path = Setting::pinned_path();
     sweep(rollup.source, &[]);
     let rollups = catalog::rollups();
     rollups.iter().filter(|other| other.reads(rollup.source)).for_each(|other| create(other.source, &other.joined));
