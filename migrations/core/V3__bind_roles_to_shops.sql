@@ -120,6 +120,7 @@ declare
   one record;
   privilege record;
   options text;
+  is_aggregate boolean;
   mended bigint := 0;
 begin
   for one in
@@ -158,9 +159,9 @@ begin
     elsif one.kind = 'v' then
       -- A continuous aggregate is a view that only TimescaleDB may change.
       if to_regclass('timescaledb_information.continuous_aggregates') is not null then
-        execute 'select from timescaledb_information.continuous_aggregates c where c.view_schema = $1 and c.view_name = $2'
-          using one.schema, one.name;
-        continue when found;
+        execute 'select exists (select from timescaledb_information.continuous_aggregates c where c.view_schema = $1 and c.view_name = $2)'
+          into is_aggregate using one.schema, one.name;
+        continue when is_aggregate;
       end if;
       select string_agg(o, ', ') into options
         from pg_class c cross join unnest(c.reloptions) as o

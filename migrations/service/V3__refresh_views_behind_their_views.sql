@@ -78,3 +78,21 @@ select format('%I.%I', n.name, v.matviewname),
   left join pulso.view_refresh f on f.name = format('%I.%I', n.name, v.matviewname)
  cross join lateral (select pulso.last_refresh(n.name, v.matviewname)) as l (at)
  where v.schemaname in ('analytics', 'analytics_all');
+
+-- On the tier timescale there are continuous aggregates under the rollups.
+do $$
+begin
+  if to_regclass('pulso.aggregate') is not null then
+    execute format($v$
+      create or replace view pulso.freshness as %s
+       union all
+      select a.name, 'continuous aggregate', a.as_of, now() - a.as_of, null, null,
+             case when a.as_of is null and exists (
+                    select from timescaledb_information.chunks k
+                     where format('%%I.%%I', k.hypertable_schema, k.hypertable_name)::regclass = a.source::regclass
+                       and k.range_start < now() - interval '3 hours')
+                  then 'was never refreshed: each read adds its rows up' end
+        from pulso.aggregate a $v$, rtrim(pg_get_viewdef('pulso.freshness'::regclass), ';'));
+  end if;
+end
+$$;

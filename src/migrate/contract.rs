@@ -3,6 +3,7 @@
 use super::log;
 use super::packs::CONTRACT;
 use super::run::{Runner, Stop};
+use crate::db;
 use crate::error::Result;
 use std::time::Instant;
 use tokio_postgres::Client;
@@ -33,7 +34,7 @@ pub async fn pending(client: &Client) -> Result<Vec<String>> {
 }
 
 pub async fn exists(client: &Client) -> Result<bool> {
-    Ok(client.query_one("select to_regclass('pulso.contract') is not null", &[]).await?.try_get(0)?)
+    Ok(db::has(client, "pulso.contract").await?)
 }
 
 /// What puts the condition on shops into each object of schema analytics that has none yet.
@@ -41,7 +42,7 @@ pub const SCOPE: &str = "select pulso.scope_contract()";
 
 /// Objects of the contract, of this role's own, that show every role every shop.
 pub async fn unscoped(client: &Client) -> Result<Vec<String>> {
-    if !client.query_one("select to_regclass('pulso.unscoped') is not null", &[]).await?.try_get::<_, bool>(0)? {
+    if !db::has(client, "pulso.unscoped").await? {
         return Ok(Vec::new());
     }
     let sql = "
@@ -62,13 +63,7 @@ pub async fn scope(runner: &mut Runner<'_>) -> Result<(), Stop> {
     let what = format!("scope of {}", names.join(", "));
     let begun = Instant::now();
     let entry = log::begin(runner.client, "contract", &what, "up", None).await?;
-    let mut tries = 0;
-    let outcome = loop {
-        match runner.call(SCOPE, None).await {
-            Err(stop) if runner.again(&stop, &mut tries, &what).await? => (),
-            outcome => break outcome.map_err(|stop| stop.context(&what)),
-        }
-    };
+    let outcome = runner.bite(SCOPE, &what).await;
     runner.note(entry, &format!("contract {what}"), begun, outcome).await
 }
 

@@ -1,5 +1,6 @@
 //! Looks at a database: which steps are applied, which are not, which do not apply. Changes nothing.
 
+use super::convert;
 use super::log::{self, Entry};
 use super::online::{self, Standing, Statement};
 use super::packs::{Kind, PACKS, Pack, Step, UNDER_CONTRACT, header};
@@ -7,6 +8,7 @@ use super::report::{PackState, Run, State, StepState, StepView, TableRows};
 use super::tier::{Tier, Wish};
 use super::{contract, preflight, run};
 use crate::aggregate;
+use crate::db;
 use crate::error::Result;
 use std::collections::HashMap;
 use tokio_postgres::Client;
@@ -16,8 +18,7 @@ pub type History = HashMap<i32, (String, String, String)>;
 
 pub async fn history(client: &Client, pack: &Pack) -> Result<History> {
     let table = pack.history_table();
-    let exists: bool = client.query_one("select to_regclass($1) is not null", &[&table]).await?.get(0);
-    if !exists {
+    if !db::has(client, &table).await? {
         return Ok(History::new());
     }
     let rows = client.query(&format!("select version, name, applied_on, checksum from {table}"), &[]).await?;
@@ -42,6 +43,9 @@ pub async fn whole(client: &Client, only: &[String], wish: Wish) -> Result<State
         if pack.name == "pos" {
             state.skipped = preflight::own_tables(client, &state).await?;
             makes_tables = state.skipped.is_none() && state.steps.iter().any(StepView::pending);
+        }
+        if pack.name == convert::PACK {
+            state.skipped = convert::unavailable(client).await?;
         }
         if pack.name == "core"
             && let Some((from, to)) = outdated(client).await?
@@ -169,8 +173,9 @@ async fn online_state(
     let mut to_do = false;
     for statement in statements {
         match statement.standing(client, prepares).await? {
-            // An index that was dropped since is not made again: somebody meant it.
-            Standing::ToDo if entry.is_some() => (),
+            // An index that was dropped since is not made again: somebody meant it. A table becomes a plain one by an undo
+            // only, which may have ended before it noted so.
+            Standing::ToDo if entry.is_some() && !matches!(statement, Statement::Hypertable(_)) => (),
             Standing::Moot(_) if makes_tables => to_do = true,
             Standing::Moot(reason) => reasons.push(reason),
             Standing::ToDo | Standing::Leftover => to_do = true,

@@ -1,5 +1,6 @@
 //! Who migrated what, when, and how long it took: `pulso.migration_log`, beside refinery's tables.
 
+use crate::db;
 use crate::error::Result;
 use std::collections::HashMap;
 use tokio_postgres::Client;
@@ -8,7 +9,7 @@ const TABLE: &str = include_str!("log.sql");
 
 /// Makes schema and table where they are not there, and closes what runners that died left open.
 pub async fn open(client: &Client) -> Result<()> {
-    let there: bool = client.query_one("select to_regclass('pulso.migration_log') is not null", &[]).await?.get(0);
+    let there = db::has(client, "pulso.migration_log").await?;
     if !there {
         // `if not exists` would still ask for the right to make it.
         let schema: bool = client.query_one("select to_regnamespace('pulso') is not null", &[]).await?.get(0);
@@ -63,7 +64,7 @@ pub struct Entry {
 
 /// Steps of which the last thing that was done is `up`, by (pack, step).
 pub async fn applied(client: &Client) -> Result<HashMap<(String, String), Entry>> {
-    let there: bool = client.query_one("select to_regclass('pulso.migration_log') is not null", &[]).await?.get(0);
+    let there = db::has(client, "pulso.migration_log").await?;
     if !there {
         return Ok(HashMap::new());
     }

@@ -6,6 +6,7 @@
 //! contract's views re-applied when their text changes, and a script to undo each step.
 
 mod contract;
+mod convert;
 mod inspect;
 mod log;
 mod online;
@@ -78,6 +79,30 @@ pub struct OutputArgs {
 }
 
 #[derive(Debug, Clone, clap::Args)]
+pub struct HypertableArgs {
+    /// Make a hypertable of this table however small it is (pack timescale)
+    #[arg(long, value_name = "TABLE")]
+    hypertable: Vec<String>,
+}
+
+impl HypertableArgs {
+    /// Noted in the session: what looks at the tables reads it there.
+    async fn note(&self, client: &Client) -> Result<()> {
+        let known = convert::tables();
+        if let Some(other) = self.hypertable.iter().find(|name| {
+            !known.iter().any(|table| table == *name || table.strip_prefix("public.") == Some(name.as_str()))
+        }) {
+            return Err(Error::usage(format!("--hypertable {other}: no step makes a hypertable of it"))
+                .with_hint(format!("Tables are {}.", known.join(", "))));
+        }
+        client
+            .execute("select set_config('pulso_migrate.hypertable', $1, false)", &[&self.hypertable.join(",")])
+            .await?;
+        Ok(())
+    }
+}
+
+#[derive(Debug, Clone, clap::Args)]
 pub struct TierArgs {
     /// Who computes [default: the extension where its files are on the server, else timescale in a database with
     /// TimescaleDB's Community edition, else plain]
@@ -102,6 +127,8 @@ pub struct LookArgs {
     #[command(flatten)]
     tier: TierArgs,
     #[command(flatten)]
+    hypertable: HypertableArgs,
+    #[command(flatten)]
     output: OutputArgs,
 }
 
@@ -114,6 +141,8 @@ pub struct UpArgs {
     dry_run: bool,
     #[command(flatten)]
     tier: TierArgs,
+    #[command(flatten)]
+    hypertable: HypertableArgs,
     #[command(flatten)]
     output: OutputArgs,
 }
@@ -143,6 +172,7 @@ pub async fn run(server: &Server, command: Command) -> Result<ExitCode> {
         Command::Up(args) => {
             known(&args.packs)?;
             server.require_sessions().await?;
+            args.hypertable.note(&client).await?;
             let wish = args.tier.wish(server);
             if args.dry_run {
                 return dry_run(&client, &args, wish).await;
@@ -182,6 +212,7 @@ fn known(packs: &[String]) -> Result<()> {
 
 async fn look(client: &Client, server: &Server, args: LookArgs) -> Result<ExitCode> {
     known(&args.packs)?;
+    args.hypertable.note(client).await?;
     let state = inspect::whole(client, &args.packs, args.tier.wish(server)).await?;
     print(&state, args.output.json)?;
     Ok(match () {
@@ -348,7 +379,7 @@ pub async fn pending(client: &Client) -> Result<Vec<String>> {
     let mut pending = Vec::new();
     let none = HashMap::new();
     let tier = Wish::default().tier(client).await?;
-    for pack in PACKS.iter().filter(|pack| pack.name != "reports") {
+    for pack in PACKS.iter().filter(|pack| !["reports", convert::PACK].contains(&pack.name)) {
         let state = inspect::steps(client, pack, &none, false, tier).await?;
         if pack.name == "pos" && preflight::own_tables(client, &state).await?.is_some() {
             continue;

@@ -1,8 +1,10 @@
 //! What cannot run in a transaction: indexes made concurrently, reports filled, rollups built. Each may be interrupted at
 //! any moment and is then done again.
 
+use super::convert::{self, Chunked, Wanted};
 use super::packs::{Pack, Step};
 use super::run::{Runner, Stop};
+use crate::db;
 use crate::error::Error;
 use std::time::Duration;
 use tokio_postgres::Client;
@@ -15,6 +17,9 @@ const INDEXING: &str = "
          case when p.blocks_total > 0 then p.blocks_total when p.tuples_total > 0 then p.tuples_total else p.lockers_total end
     from pg_stat_progress_create_index p
    where p.pid = $1";
+
+/// Of TimescaleDB: an index of a hypertable in a transaction for each chunk, whose writers wait for that one only.
+const BY_CHUNK: &str = "timescaledb.transaction_per_chunk";
 
 /// How it stands with an index. $1: its name; $2: its table; $3: its columns.
 const INDEX: &str = include_str!("index_state.sql");
@@ -31,6 +36,8 @@ pub enum Statement {
     },
     /// A report filled for the first time.
     Fill { sql: String, report: String },
+    /// A table that becomes a hypertable.
+    Hypertable(Wanted),
 }
 
 /// How it stands with a statement.
@@ -38,7 +45,7 @@ pub enum Statement {
 pub enum Standing {
     Done,
     ToDo,
-    /// An index that an interrupted build has left behind: writers keep it up, nobody reads it.
+    /// What an interrupted step has left: an index that writers keep up and nobody reads, or a table half copied.
     Leftover,
     /// Why it does not apply to this database.
     Moot(String),
@@ -56,6 +63,9 @@ impl Statement {
         if let Some(report) = sql.strip_prefix("select analytics.refresh_report('") {
             return Some(Self::Fill { sql: owned, report: report.strip_suffix("')")?.to_owned() });
         }
+        if let Some(wanted) = Wanted::read(sql) {
+            return Some(Self::Hypertable(wanted));
+        }
         let unique = sql.starts_with("create unique index concurrently");
         let (_, rest) = sql.split_once("index concurrently if not exists ")?;
         let mut words = rest.split_whitespace();
@@ -71,10 +81,55 @@ impl Statement {
         Some(Self::Index { sql: owned, name, table, columns, replaceable })
     }
 
+    /// The same on a hypertable: what is unique without the time stands on its table of keys, anything else is made chunk by
+    /// chunk. `Err` says why it cannot be.
+    async fn here(&self, client: &Client) -> Result<Result<Self, String>, Error> {
+        let Self::Index { sql, name, table, columns, replaceable } = self else { return Ok(Ok(self.clone())) };
+        let Some(Chunked { time, keys }) = convert::chunked(client, table).await? else { return Ok(Ok(self.clone())) };
+        let unique = sql.starts_with("create unique");
+        let bare = |text: &str| text.strip_prefix("public.").unwrap_or(text).to_owned();
+        Ok(match keys {
+            Some(keys) if unique && !columns.contains(&time) => {
+                let new = name.replacen(&bare(table), &bare(&keys), 1);
+                let sql = sql.replacen(name, &new, 1).replacen(&format!("on {table}"), &format!("on {keys}"), 1);
+                Ok(Self::Index { sql, name: new, table: keys, columns: columns.clone(), replaceable: *replaceable })
+            }
+            _ if unique => {
+                Err(format!("{table} is a hypertable: nothing can be made unique on it while everybody goes on"))
+            }
+            _ => {
+                let (made, rest) = sql
+                    .split_once(" where ")
+                    .map_or((sql.as_str(), String::new()), |(made, rest)| (made, format!(" where {rest}")));
+                let made = made.trim_end().replacen("concurrently ", "", 1);
+                let sql = format!("{made} with ({BY_CHUNK}){rest}");
+                Ok(Self::Index {
+                    sql,
+                    name: name.clone(),
+                    table: table.clone(),
+                    columns: columns.clone(),
+                    replaceable: *replaceable,
+                })
+            }
+        })
+    }
+
     /// `prepares`: a migration makes the same index if this statement does not, so it is made in any case.
-    pub async fn standing(&self, client: &Client, prepares: bool) -> Result<Standing, tokio_postgres::Error> {
-        let (name, table, columns, replaceable) = match self {
+    pub async fn standing(&self, client: &Client, prepares: bool) -> Result<Standing, Error> {
+        let here = match self.here(client).await? {
+            Ok(here) => here,
+            Err(reason) => return Ok(Standing::Moot(reason)),
+        };
+        let (name, table, columns, replaceable) = match &here {
             Self::Index { name, table, columns, replaceable, .. } => (name, table, columns, *replaceable && !prepares),
+            Self::Hypertable(wanted) => {
+                return Ok(match convert::standing(client, wanted).await? {
+                    convert::Standing::Hypertable => Standing::Done,
+                    convert::Standing::Plain => Standing::ToDo,
+                    convert::Standing::Between => Standing::Leftover,
+                    convert::Standing::Stays(reason) => Standing::Moot(reason),
+                });
+            }
             Self::Fill { report, .. } => {
                 let filled: Option<bool> = client
                     .query_one(
@@ -117,12 +172,14 @@ pub async fn run(runner: &mut Runner<'_>, step: &Step, statements: &[Statement],
         let standing = statement.standing(runner.client, prepares).await?;
         match (statement, standing) {
             (_, Standing::Done | Standing::Moot(_)) => (),
+            (Statement::Hypertable(wanted), _) => convert::run(runner, step, wanted).await?,
             (Statement::Fill { sql, report }, _) => {
                 runner.watch.bar.set_message(format!("filling {report}"));
                 runner.call(sql, None).await?;
             }
-            (Statement::Index { sql, name, .. }, standing) => {
-                index(runner, sql, name, standing == Standing::Leftover)
+            (_, standing) => {
+                let Ok(Statement::Index { sql, name, .. }) = statement.here(runner.client).await? else { continue };
+                index(runner, &sql, &name, standing == Standing::Leftover)
                     .await
                     .map_err(|stop| stop.context(format!("{step}, index {name}")))?;
             }
@@ -133,7 +190,8 @@ pub async fn run(runner: &mut Runner<'_>, step: &Step, statements: &[Statement],
 
 /// No `lock_timeout`: the lock that it takes keeps no reader or writer waiting, and what it waits for are transactions.
 async fn index(runner: &mut Runner<'_>, sql: &str, name: &str, leftover: bool) -> Result<(), Stop> {
-    let drop = format!("drop index concurrently if exists public.{name}");
+    let concurrently = if sql.contains(BY_CHUNK) { "" } else { "concurrently " };
+    let drop = format!("drop index {concurrently}if exists public.{name}");
     runner.client.batch_execute("set lock_timeout = 0").await?;
     if leftover {
         runner.say(&format!("index {name} was left behind by an interrupted build: makes it anew"));
@@ -161,7 +219,7 @@ async fn index(runner: &mut Runner<'_>, sql: &str, name: &str, leftover: bool) -
 
 /// Rollups of the pack that are there and not filled yet.
 pub async fn unbuilt(client: &Client, pack: &Pack) -> Result<Vec<String>, Error> {
-    let there: bool = client.query_one("select to_regclass('pulso.progress') is not null", &[]).await?.get(0);
+    let there = db::has(client, "pulso.progress").await?;
     if !there {
         return Ok(Vec::new());
     }
@@ -198,7 +256,7 @@ mod tests {
 
     #[test]
     fn statements_are_read() {
-        let sql = "-- Locks: x; y\ncreate unique index concurrently if not exists a_key\n  on public.t (id, b desc);\n\ncreate index concurrently if not exists b on public.t using brin (c);\ncreate index concurrently if not exists d on public.u (e desc) where f;\ncreate index concurrently if not exists g on public.u (e, h);";
+        let sql = "-- Locks: x; y\ncreate unique index concurrently if not exists a_key\n  on public.t (id, b desc);\n\ncreate index concurrently if not exists b on public.t using brin (c);\ncreate index concurrently if not exists d on public.u (e desc) where f;\ncreate index concurrently if not exists g on public.u (e, h);\nselect create_hypertable('public.v', by_range('at', interval '7 days'));";
         let read: Vec<_> = Statement::all(sql)
             .into_iter()
             .map(|statement| match statement {
@@ -206,6 +264,7 @@ mod tests {
                     (name, table, columns.join(" "), replaceable)
                 }
                 Statement::Fill { report, .. } => (report, String::new(), String::new(), false),
+                Statement::Hypertable(wanted) => (wanted.table, wanted.interval, wanted.column, false),
             })
             .collect();
         let expected = [
@@ -213,6 +272,7 @@ mod tests {
             ("b", "public.t", "c", false),
             ("d", "public.u", "e", false),
             ("g", "public.u", "e h", true),
+            ("public.v", "7 days", "at", false),
         ];
         assert_eq!(read, expected.map(|(n, t, c, r)| (n.to_owned(), t.to_owned(), c.to_owned(), r)));
     }

@@ -1,5 +1,6 @@
 //! What there is to migrate: packs of steps, how each is undone, and the contract's files.
 
+use super::convert::{self, Wanted};
 use super::online::Statement;
 use refinery::{Migration, Runner};
 use std::fmt;
@@ -22,6 +23,9 @@ mod embedded {
     }
     pub mod service {
         refinery::embed_migrations!("migrations/service");
+    }
+    pub mod timescale {
+        refinery::embed_migrations!("migrations/timescale");
     }
 }
 
@@ -111,6 +115,15 @@ impl Step {
         self.pack == "core" && self.sql.contains("create extension")
     }
 
+    /// The table that it makes a hypertable of.
+    pub fn hypertable(&self) -> Option<&Wanted> {
+        let Kind::Online(statements) = &self.kind else { return None };
+        statements.iter().find_map(|statement| match statement {
+            Statement::Hypertable(wanted) => Some(wanted),
+            _ => None,
+        })
+    }
+
     pub fn online(&self) -> bool {
         matches!(self.kind, Kind::Online(_))
     }
@@ -164,6 +177,20 @@ pub const PACKS: &[Pack] = &[
         undo: files!("sql/undo/indexes", "V1", "C1", "C2", "C3", "C4", "C5", "C6", "C7", "C8", "C9", "C10"),
     },
     Pack {
+        name: convert::PACK,
+        purpose: "hypertables, where TimescaleDB is",
+        needs: &["pos", "core"],
+        runner: embedded::timescale::migrations::runner,
+        online: files!(
+            "migrations/online/timescale",
+            "C2__events_by_week",
+            "C3__movements_by_week",
+            "C4__metrics_by_day",
+            "C5__sales_by_week",
+        ),
+        undo: files!("sql/undo/timescale", "V1", "C2", "C3", "C4", "C5"),
+    },
+    Pack {
         name: UNDER_CONTRACT,
         purpose: "numbers kept exact in the sale's transaction",
         needs: &["pos", "core"],
@@ -185,7 +212,7 @@ pub const PACKS: &[Pack] = &[
         needs: &["core"],
         runner: embedded::service::migrations::runner,
         online: &[],
-        undo: files!("sql/undo/service", "V1", "V2", "V3", "V4"),
+        undo: files!("sql/undo/service", "V1", "V2", "V3", "V4", "V5", "V6", "V7"),
     },
 ];
 

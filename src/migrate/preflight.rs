@@ -1,8 +1,10 @@
 //! One list of all that is missing or doubtful, before anything happens. Changes nothing.
 
+use super::convert;
 use super::packs::PACKS;
 use super::report::{PackState, State, StepView};
 use super::tier::{self, Tier};
+use crate::db;
 use crate::error::Result;
 use tokio_postgres::Client;
 
@@ -13,13 +15,13 @@ const SAMPLE: &str = include_str!("sample_sales.sql");
 
 /// Why the pack `pos` does not apply: the shop has its own tables.
 pub async fn own_tables(client: &Client, pos: &PackState) -> Result<Option<String>> {
-    let own: bool = client.query_one("select to_regclass('public.sales') is not null", &[]).await?.try_get(0)?;
+    let own = db::has(client, "public.sales").await?;
     let untouched = !pos.steps.iter().any(StepView::applied);
     Ok((own && untouched).then(|| "the database has a table public.sales of its own".to_owned()))
 }
 
 pub async fn look(client: &Client, state: &mut State) -> Result<()> {
-    let own = state.packs.iter().any(|pack| pack.skipped.is_some());
+    let own = state.packs.iter().any(|pack| pack.name == "pos" && pack.skipped.is_some());
     let asked: Vec<&str> = PACKS
         .iter()
         .map(|pack| pack.name)
@@ -39,6 +41,11 @@ pub async fn look(client: &Client, state: &mut State) -> Result<()> {
         state.doubts.push(
             "tier plain: figures are as of the last refresh, about a minute ago; with the extension they are fresh at commit".to_owned(),
         );
+    }
+    let packs = state.packs.iter().filter(|pack| pack.name == convert::PACK && pack.skipped.is_none());
+    let mut pending = packs.flat_map(|pack| &pack.steps).filter(|step| step.pending());
+    if asked.contains(&convert::PACK) && pending.any(|step| step.name.ends_with("sales_by_week")) {
+        state.doubts.push(convert::WHAT_CHANGES.to_owned());
     }
     if !own {
         return Ok(());
@@ -67,7 +74,7 @@ async fn timescale(client: &Client, state: &mut State, asked: &[&str]) -> Result
                  select from timescaledb_information.hypertables h where h.hypertable_schema = 'public' and h.hypertable_name = 'sales')";
     if asked.contains(&"rollups") && client.query_one(sql, &[]).await?.try_get(0)? {
         state.doubts.push(
-            "public.sales is a plain table: its figures will be materialized views, as of the last refresh. Continuous aggregates read hypertables; make it one before pack rollups is applied".to_owned(),
+            "public.sales is a plain table: its figures will be materialized views, as of the last refresh. Continuous aggregates read hypertables: --hypertable sales makes it one before".to_owned(),
         );
     }
     Ok(())

@@ -50,12 +50,14 @@ with found (blocks, what) as (
   union all
   select true, format('table public.%I is %s: rollups are for plain permanent tables', c.relname,
            case when c.relkind <> 'r' then 'partitioned, foreign or a view' when c.relpersistence <> 'p' then 'unlogged'
-                when c.relhassubclass then 'inherited from' else 'under row security' end)
+                when c.relhassubclass then 'a hypertable that Pulso did not make, or inherited from' else 'under row security' end)
     from pg_class c
    where $2
      and 'rollups' = any ($1)
      and c.oid in (to_regclass('public.sales'), to_regclass('public.sale_items'))
-     and (c.relkind <> 'r' or c.relpersistence <> 'p' or c.relhassubclass or c.relrowsecurity)
+     and (c.relkind <> 'r' or c.relpersistence <> 'p' or c.relrowsecurity
+          -- Where pack timescale has made it a hypertable, joins rest on the table of its keys.
+          or c.relhassubclass and not (c.relname = 'sales' and to_regclass('public.sales_keys') is not null))
   union all
   select true, 'a validated foreign key from sale_items (sale_id) to sales is missing'
    where $2
@@ -68,7 +70,7 @@ with found (blocks, what) as (
          join pg_attribute a on a.attrelid = k.conrelid and a.attname = 'sale_id'
         where k.contype = 'f'
           and k.conrelid = to_regclass('public.sale_items')
-          and k.confrelid = to_regclass('public.sales')
+          and k.confrelid in (to_regclass('public.sales'), to_regclass('public.sales_keys'))
           and k.conkey = array[a.attnum]
           and k.convalidated
           and not k.condeferrable

@@ -2,8 +2,9 @@
 
 use super::packs::{Kind, Pack, Step};
 use super::tier::Tier;
-use super::{log, online};
+use super::{convert, log, online};
 use crate::aggregate;
+use crate::db;
 use crate::error::{Error, Result};
 use crate::watch::Watch;
 use indicatif::ProgressBar;
@@ -149,6 +150,51 @@ impl<'a> Runner<'a> {
         outcome.map_err(|error| self.stopped(error.into()))
     }
 
+    /// A small part of long work, in transactions of its own: tried again while a row or table is busy.
+    pub async fn bite(&self, sql: &str, what: &str) -> Result<(), Stop> {
+        self.patiently(what, || self.client.batch_execute(sql)).await
+    }
+
+    /// The same for one statement; how many rows it has written.
+    pub async fn count(&self, sql: &str, what: &str) -> Result<u64, Stop> {
+        self.patiently(what, || self.client.execute(sql, &[])).await
+    }
+
+    async fn patiently<T, F>(&self, what: &str, attempt: impl Fn() -> F) -> Result<T, Stop>
+    where
+        F: Future<Output = std::result::Result<T, tokio_postgres::Error>>,
+    {
+        let mut tries = 0;
+        loop {
+            if self.watch.cancel.is_cancelled() {
+                return Err(Stop::Interrupted);
+            }
+            let stop = match self.watch.see(attempt(), None).await {
+                Ok(done) => return Ok(done),
+                Err(error) => self.stopped(error.into()),
+            };
+            let _ = self.client.batch_execute("rollback").await;
+            if !self.again(&stop, &mut tries, what).await? {
+                return Err(stop.context(what));
+            }
+        }
+    }
+
+    /// One row of two tables compared: whether they are equal, and how many rows each has.
+    pub async fn compare(&mut self, sql: &str) -> Result<(bool, i64, i64), Stop> {
+        let outcome = self.watch.see(self.client.query_one(sql, &[]), None).await;
+        let row = outcome.map_err(|error| self.stopped(error.into()))?;
+        Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
+    }
+
+    /// How far long work is.
+    pub fn show(&self, what: &str, done: i64, total: i64) {
+        let bar = &self.watch.bar;
+        bar.set_length(total.unsigned_abs().max(1));
+        bar.set_position(done.unsigned_abs());
+        bar.set_message(what.to_owned());
+    }
+
     /// A statement that ended because a person wished it to.
     fn stopped(&self, stop: Stop) -> Stop {
         if self.watch.cancel.is_cancelled() && stop.code() == Some(&SqlState::QUERY_CANCELED) {
@@ -232,12 +278,19 @@ impl<'a> Runner<'a> {
         let mut tries = 0;
         loop {
             let engine = self.tier.engine().filter(|_| step.installs_engine());
-            let outcome = match online::without_data(&step.sql) {
+            let over_keys = match self.tier {
+                Tier::Extension => convert::over_keys(self.client, &step.sql).await?,
+                _ => None,
+            };
+            let outcome = match online::without_data(over_keys.as_deref().unwrap_or(&step.sql)) {
                 _ if engine.is_some() => self.instead(pack, step, engine.unwrap_or_default()).await,
                 Some(sql) if self.tier == Tier::Extension && self.populated(&step.sql).await? => {
                     self.instead(pack, step, &sql).await
                 }
-                _ => self.by_refinery(pack, step).await,
+                _ => match &over_keys {
+                    Some(sql) => self.instead(pack, step, sql).await,
+                    None => self.by_refinery(pack, step).await,
+                },
             };
             match outcome {
                 Err(stop) if self.again(&stop, &mut tries, &step.to_string()).await? => (),
@@ -285,7 +338,7 @@ impl<'a> Runner<'a> {
     /// Whether one of the tables that a text names has rows.
     async fn populated(&self, sql: &str) -> Result<bool> {
         for table in tables_in(sql) {
-            let there: bool = self.client.query_one("select to_regclass($1) is not null", &[&table]).await?.get(0);
+            let there = db::has(self.client, &table).await?;
             if there && self.client.query_one(&format!("select exists (select from {table})"), &[]).await?.get(0) {
                 return Ok(true);
             }

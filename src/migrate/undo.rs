@@ -1,12 +1,17 @@
 //! `pulso migrate undo`: takes a pack's steps back, last first, by the scripts in `sql/undo/`.
 
+use super::convert::{self, Wanted};
 use super::packs::{PACKS, Pack, Step, UNDER_CONTRACT, UNDO_CONTRACT};
 use super::run::{Runner, SETTINGS, Stop};
 use super::tier::Wish;
 use super::{contract, inspect, log};
+use crate::db;
 use crate::error::{Error, Result};
 use std::time::Instant;
 use tokio_postgres::Client;
+use tokio_postgres::error::SqlState;
+
+const DROP_INDEX: &str = "drop index concurrently";
 
 /// A script that begins so is run statement by statement.
 const ALONE: &str = "-- Not in a transaction.";
@@ -39,9 +44,13 @@ impl Plan {
             ))
             .with_hint("The version that applied it can undo it."));
         }
+        let begun = convert::begun(client).await?;
         let applied = state.steps.iter().filter(|view| {
-            // Recorded in the log though its index is to be made anew: there is something to drop.
-            view.applied() || view.online && logged.contains_key(&(pack.name.to_owned(), view.name.clone()))
+            // Recorded in the log though its index is to be made anew: there is something to drop. So is half a copy.
+            let hypertable = view.step().and_then(Step::hypertable);
+            view.applied()
+                || view.online && logged.contains_key(&(pack.name.to_owned(), view.name.clone()))
+                || hypertable.is_some_and(|wanted| begun.contains(&wanted.table))
         });
         let steps: Vec<Step> =
             applied.filter_map(|view| view.step().cloned()).filter(|step| step.version > to).rev().collect();
@@ -78,16 +87,16 @@ impl Plan {
     async fn all(&self, runner: &mut Runner<'_>) -> Result<(), Stop> {
         let table = self.pack.history_table();
         if self.contract {
-            one(runner, "contract", "", UNDO_CONTRACT, "").await?;
+            one(runner, "contract", "", UNDO_CONTRACT, "", None).await?;
         }
         for step in &self.steps {
             let forget = match step.online() {
                 true => String::new(),
                 false => format!("delete from {table} where version = {}", step.version),
             };
-            one(runner, step.pack, &step.name, step.undo, &forget).await?;
+            one(runner, step.pack, &step.name, step.undo, &forget, step.hypertable()).await?;
         }
-        let there: bool = runner.client.query_one("select to_regclass($1) is not null", &[&table]).await?.get(0);
+        let there = db::has(runner.client, &table).await?;
         if there {
             let sql =
                 format!("do $$ begin if not exists (select from {table}) then drop table {table}; end if; end $$");
@@ -104,12 +113,22 @@ pub fn find(name: &str) -> Result<&'static Pack> {
     })
 }
 
-async fn one(runner: &mut Runner<'_>, pack: &str, step: &str, script: &str, forget: &str) -> Result<(), Stop> {
+async fn one(
+    runner: &mut Runner<'_>,
+    pack: &str,
+    step: &str,
+    script: &str,
+    forget: &str,
+    hypertable: Option<&Wanted>,
+) -> Result<(), Stop> {
     let what = format!("{pack} {step}");
     let begun = Instant::now();
     let entry = log::begin(runner.client, pack, step, "undo", None).await?;
     let mut tries = 0;
     let outcome = loop {
+        if let Some(wanted) = hypertable {
+            break convert::back(runner, wanted).await.map_err(|stop| stop.context(format!("undo {what}")));
+        }
         match taken_back(runner, script, forget).await {
             Err(stop) if runner.again(&stop, &mut tries, &what).await? => (),
             outcome => break outcome.map_err(|stop| stop.context(format!("undo {what}"))),
@@ -129,7 +148,17 @@ async fn taken_back(runner: &mut Runner<'_>, script: &str, forget: &str) -> Resu
     runner.client.batch_execute("set lock_timeout = 0").await?;
     let code: Vec<&str> = script.lines().filter(|line| !line.starts_with("--")).collect();
     for statement in code.join("\n").split(';').map(str::trim).filter(|statement| !statement.is_empty()) {
-        runner.call(statement, None).await?;
+        let outcome = runner.call(statement, None).await;
+        // Of a hypertable no index is dropped concurrently: for milliseconds then, under a lock that is not waited for.
+        match outcome {
+            Err(stop) if stop.code() == Some(&SqlState::FEATURE_NOT_SUPPORTED) && statement.starts_with(DROP_INDEX) => {
+                runner.client.batch_execute(SETTINGS).await?;
+                let plain = statement.replacen(DROP_INDEX, "drop index", 1);
+                runner.bite(&plain, &plain).await?;
+                runner.client.batch_execute("set lock_timeout = 0").await?;
+            }
+            outcome => outcome?,
+        }
     }
     runner.client.batch_execute(SETTINGS).await?;
     if !forget.is_empty() {

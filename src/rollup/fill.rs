@@ -84,6 +84,8 @@ impl Session {
     async fn call(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Option<Row>, tokio_postgres::Error> {
         match self.watch.see(self.worker.query_one(sql, params), Some(FILLING)).await {
             Err(error) if self.watch.cancel.is_cancelled() && error.code() == Some(&SqlState::QUERY_CANCELED) => {
+                // The server says so before it has undone the work, and answers again only afterwards.
+                let _ = self.worker.batch_execute("").await;
                 Ok(None)
             }
             other => other.map(Some),

@@ -2,10 +2,11 @@
 
 use crate::common::{Community, Db};
 use crate::tiers::{assert_same_figures, shops};
-use crate::{assert_same, one};
+use crate::{assert_same, one, stderr, stdout};
 use jiff::Timestamp;
 use pulso::aggregate::{self, Which};
 use pulso::migrate::{self, Tier};
+use std::process::Command;
 use tokio_util::sync::CancellationToken;
 
 /// As `pulso migrate` would make it of an empty table; keys that only `id` makes unique go.
@@ -127,8 +128,53 @@ async fn aggregates_keep_what_was_dropped_below_them_and_leave_nothing_behind() 
     assert_eq!(one::<i64>(&client, &format!("{total}hourly")).await, 3998);
     assert_eq!(one::<i64>(&client, &format!("{total}monthly")).await, 3998);
 
-    for pack in ["service", "reports", "rollups", "core"] {
+    for pack in ["service", "reports", "rollups", "timescale", "core"] {
         assert!(!migrate::undo(&mut client, pack, 0, false).await.unwrap().is_empty());
     }
     assert_same(&before, &one::<String>(&client, OBJECTS).await, "after undoing the tier timescale");
+}
+
+/// A shop's plain tables, with their rows: hypertables, aggregates and all else by one command, and back.
+#[tokio::test]
+async fn up_makes_the_tier_timescale_of_plain_tables_in_one_go() {
+    let Some(community) = Community::database().await else { return };
+    let until = Timestamp::now();
+    let db = Db::migrated().await;
+    shops(db.url(), until).await;
+    let extension = db.connect().await;
+    let mut client = community.connect().await;
+    migrate::up_only(&mut client, &["pos"]).await.unwrap();
+    shops(&community.url(), until).await;
+    let (objects, rows) =
+        (one::<String>(&client, OBJECTS).await, "select md5(string_agg(s::text, ' ' order by s.id)) from sales s");
+    let were: String = one(&client, rows).await;
+    let command = |args: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_pulso"));
+        command.arg("migrate").args(args).env("DATABASE_URL", community.url()).output().unwrap()
+    };
+    stdout(&command(&["up", "--tier", "timescale", "--hypertable", "sales"]));
+    let hypertables = "select string_agg(hypertable_name, ' ' order by hypertable_name) from timescaledb_information.hypertables where hypertable_schema = 'public'";
+    assert_eq!(one::<String>(&client, hypertables).await, "events inventory_movements real_time_metrics sales");
+    assert_eq!(one::<i64>(&client, "select count(*) from pulso.aggregate where as_of is not null").await, 8);
+    assert_eq!(one::<i64>(&client, "select count(*) from pulso.freshness where kind = 'continuous aggregate' and detail is null and staleness < '5 minutes'").await, 8);
+    for client in [&extension, &client] {
+        client.batch_execute("select refresh_analytics_views()").await.unwrap();
+    }
+    assert_same_figures(&extension, &client, "in one go").await;
+    stdout(&command(&["verify"]));
+    assert_eq!(command(&["plan", "--exit-code", "--hypertable", "sales"]).status.code(), Some(0));
+
+    // What is added up rests on the hypertable.
+    let refused = command(&["undo", "timescale"]);
+    assert_eq!(refused.status.code(), Some(1));
+    assert!(
+        stderr(&refused).contains("continuous aggregate pulso.sales_hourly_by_hour reads public.sales"),
+        "{}",
+        stderr(&refused)
+    );
+    for pack in ["service", "reports", "rollups", "timescale", "indexes", "core"] {
+        stdout(&command(&["undo", pack]));
+    }
+    assert_eq!(one::<String>(&client, rows).await, were);
+    assert_same(&objects, &one::<String>(&client, OBJECTS).await, "after undoing all of it");
 }

@@ -1,8 +1,9 @@
 //! `up` and `undo` on a database that sells: no statement of the shop waits for long.
 
-use crate::common::{Db, Pauses};
+use crate::common::{Db, Pauses, cluster, timescale};
 use crate::one;
 use indicatif::ProgressBar;
+use pulso::cluster::Cluster;
 use pulso::migrate;
 use pulso::simulate::{Counters, Plan, history, live};
 use std::sync::Arc;
@@ -20,9 +21,12 @@ const WAITING: &str = "
      and a.application_name not like 'pulso migrate%'
      and a.pid <> pg_backend_pid()";
 
-async fn sell_and_migrate(days: u32, rate: f64) {
-    let db = Db::empty().await;
+async fn sell_and_migrate(cluster: &Cluster, packs: &[&str], days: u32, rate: f64) {
+    let db = Db::empty_in(cluster).await;
     let mut client = db.connect().await;
+    if packs.contains(&"timescale") {
+        client.batch_execute("create extension timescaledb; set pulso_migrate.hypertable = 'sales'").await.unwrap();
+    }
     migrate::up_only(&mut client, &["pos"]).await.unwrap();
     let mut plan = Plan { history_days: days, rate, duration: None, ..Plan::default() };
     let cancel = CancellationToken::new();
@@ -56,10 +60,10 @@ async fn sell_and_migrate(days: u32, rate: f64) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     // One pack after another, each there and back, then all.
-    for pack in ["core", "indexes", "rollups", "reports", "service"] {
+    for pack in packs {
         migrate::up_only(&mut client, &[pack]).await.unwrap_or_else(|error| panic!("{pack}: {error}"));
     }
-    for pack in ["service", "reports", "rollups", "indexes", "core"] {
+    for pack in packs.iter().rev() {
         migrate::undo(&mut client, pack, 0, false).await.unwrap_or_else(|error| panic!("undo {pack}: {error}"));
     }
     migrate::up(&mut client).await.unwrap();
@@ -85,14 +89,26 @@ async fn sell_and_migrate(days: u32, rate: f64) {
     println!("{sold} tickets sold, {samples} samples, longest wait {waited} ms: {statement}");
 }
 
+const PACKS: &[&str] = &["core", "indexes", "rollups", "reports", "service"];
+const WITH_HYPERTABLES: &[&str] = &["core", "indexes", "timescale", "rollups", "reports", "service"];
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_statement_of_the_shop_waits_for_long() {
-    sell_and_migrate(4, 30.0).await;
+    sell_and_migrate(cluster().await, PACKS, 4, 30.0).await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_statement_of_the_shop_waits_for_hypertables() {
+    for major in [17, 18] {
+        let Some(cluster) = timescale(major).await else { return };
+        sell_and_migrate(&cluster, WITH_HYPERTABLES, 4, 30.0).await;
+        cluster.stop().await.unwrap();
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn no_statement_of_a_large_shop_waits_for_long() {
     if crate::common::long() {
-        sell_and_migrate(300, 60.0).await;
+        sell_and_migrate(cluster().await, PACKS, 300, 60.0).await;
     }
 }

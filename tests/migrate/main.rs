@@ -7,8 +7,11 @@ mod common;
 
 mod adopt;
 mod aggregates;
+mod carried;
 mod figures;
 mod history;
+mod hypertables;
+mod hypertables_load;
 mod indexes;
 mod load;
 mod privileges;
@@ -18,6 +21,7 @@ mod tiers;
 mod undo;
 
 use common::{Db, cluster};
+use pulso::cluster::Cluster;
 use std::process::{Command, Output, Stdio};
 use tokio_postgres::Client;
 
@@ -44,8 +48,16 @@ fn stderr(output: &Output) -> String {
 
 /// The schema as pg_dump writes it, without what differs from dump to dump.
 async fn schema(db: &Db) -> String {
-    let dump = cluster().await.bindir().join("pg_dump");
-    let output = Command::new(dump).args(["--schema-only", "-d", db.url()]).output().unwrap();
+    dump_of(cluster().await, db.url())
+}
+
+fn dump(cluster: &Cluster) -> String {
+    dump_of(cluster, cluster.url())
+}
+
+fn dump_of(cluster: &Cluster, url: &str) -> String {
+    let dump = cluster.bindir().join("pg_dump");
+    let output = Command::new(dump).args(["--schema-only", "-d", url]).output().unwrap();
     assert!(output.status.success(), "{}", stderr(&output));
     let text = String::from_utf8(output.stdout).unwrap();
     let lines = text.lines().filter(|line| !line.starts_with("\\restrict") && !line.starts_with("\\unrestrict"));

@@ -1,7 +1,8 @@
 //! What docs/privileges.md grants is enough, and no more than that is needed.
 
 use crate::adopt::{blocks, psql};
-use crate::common::{Db, cluster};
+use crate::common::{Db, cluster, timescale};
+use crate::hypertables::exact;
 use crate::{one, stderr};
 use std::process::{Command, Stdio};
 
@@ -76,4 +77,40 @@ async fn the_documents_role_migrates_verifies_and_undoes() {
         .batch_execute("drop owned by pulso_migrator, pulso_reader, abasto_reader cascade; drop role pulso_migrator, pulso_reader, abasto_reader")
         .await
         .unwrap();
+}
+
+/// Its role converts tables, too: without the right to switch triggers off, row by row.
+#[tokio::test]
+async fn the_documents_role_converts_tables() {
+    let Some(cluster) = timescale(17).await else { return };
+    let db = Db::empty_in(&cluster).await;
+    let client = db.connect().await;
+    client.batch_execute("create extension timescaledb").await.unwrap();
+    let superuser: Vec<(String, String)> = blocks(DOC).into_iter().filter(|(language, _)| language == "sql").collect();
+    for (_, text) in &superuser[..2] {
+        client.batch_execute(&text.replace("shop", &db.name)).await.unwrap();
+    }
+    let allowed = "select has_parameter_privilege('pulso_migrator', 'session_replication_role', 'set')";
+    assert!(!one::<bool>(&client, allowed).await);
+    let run = |args: &[&str]| {
+        let output = as_migrator(&db, args);
+        assert!(output.status.success(), "{args:?}: {}", stderr(&output));
+    };
+    run(&["migrate", "up"]);
+    client.batch_execute(crate::SALES).await.unwrap();
+    let is_hypertable =
+        "select exists (select from timescaledb_information.hypertables where hypertable_name = 'sales')";
+    let rows = "select md5(string_agg(s::text, ',' order by s.id)) from sales s";
+    let before: String = one(&client, rows).await;
+    run(&["migrate", "up", "timescale", "--hypertable", "sales"]);
+    assert!(one::<bool>(&client, is_hypertable).await);
+    assert_eq!(one::<String>(&client, rows).await, before);
+    assert_eq!(one::<i64>(&client, "select count(*) from sales_keys").await, 2000);
+    exact(&client, "sales are a hypertable").await;
+    run(&["migrate", "undo", "timescale"]);
+    assert!(!one::<bool>(&client, is_hypertable).await);
+    assert_eq!(one::<String>(&client, rows).await, before);
+    exact(&client, "sales are a plain table").await;
+    drop(client);
+    cluster.stop().await.unwrap();
 }

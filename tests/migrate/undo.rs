@@ -2,8 +2,9 @@
 
 use crate::common::Db;
 use crate::{SALES, assert_same, one, schema, stderr};
-use pulso::migrate;
+use pulso::migrate::{self, Tier};
 
+/// All but the hypertables, which tests/migrate/hypertables.rs undoes.
 const PACKS: [&str; 6] = ["pos", "core", "indexes", "rollups", "reports", "service"];
 
 #[tokio::test]
@@ -53,7 +54,7 @@ async fn every_pack_undone_is_as_if_it_had_never_been() {
 }
 
 /// The engine numbers its tables: a rollup made anew has another number.
-fn numberless(line: &str) -> String {
+pub fn numberless(line: &str) -> String {
     let mut text = String::new();
     let mut digits = false;
     for c in line.chars() {
@@ -106,6 +107,34 @@ async fn undo_keeps_the_steps_up_to_a_number() {
     assert!(one::<bool>(&client, "select to_regclass('public.events_created_at_brin') is null").await);
     migrate::up(&mut client).await.unwrap();
     assert!(migrate::pending(&client).await.unwrap().is_empty());
+}
+
+/// The reports lie behind their views, with steps undone or not.
+#[tokio::test]
+async fn a_step_undone_alone_leaves_functions_that_find_the_reports() {
+    for tier in [Tier::Extension, Tier::Plain] {
+        let db = Db::empty().await;
+        let mut client = db.connect().await;
+        migrate::up_on(&mut client, tier).await.unwrap();
+        client.batch_execute(SALES).await.unwrap();
+        let works = "
+          select analytics.refresh_analytics_views(), pulso.refresh_view('analytics.mv_inventory_metrics')
+            from pg_matviews v where v.matviewname = 'mv_inventory_metrics' and v.schemaname = 'analytics_all'";
+        let listed = "select count(*) from pulso.freshness where kind = 'materialized view'";
+        let reports: i64 = one(&client, listed).await;
+        assert!(reports >= 8, "{reports}");
+        for (pack, to) in [("reports", 2), ("service", 2)] {
+            assert!(!migrate::undo(&mut client, pack, to, false).await.unwrap().is_empty());
+            client.query_one(works, &[]).await.unwrap_or_else(|error| panic!("{tier:?}, without {pack} V3: {error:?}"));
+            assert_eq!(one::<i64>(&client, listed).await, reports);
+            assert!(
+                one::<bool>(&client, "select not exists (select from pulso.unscoped)").await,
+                "no report shows every shop"
+            );
+        }
+        migrate::up(&mut client).await.unwrap();
+        client.query_one(works, &[]).await.unwrap();
+    }
 }
 
 /// A writer keeps its transaction open: undo waits for it, a moment at a time, and nobody waits for undo.

@@ -14,6 +14,22 @@ begin
 end
 $$;
 
+-- Out from behind their views.
+do $$
+declare
+  one record;
+begin
+  for one in
+    select c.relname as name, 'analytics_all.' || quote_ident(c.relname) as place
+      from analytics.report_refresh f
+      join pg_class c on c.relname = f.report and c.relkind = 'm' and c.relnamespace = 'analytics_all'::regnamespace
+  loop
+    execute format('drop view analytics.%I', one.name);
+    execute format('alter materialized view %s set schema analytics', one.place);
+  end loop;
+end
+$$;
+
 drop view analytics.report_freshness;
 drop function analytics.figures_as_of();
 drop function analytics.refresh_analytics_views();

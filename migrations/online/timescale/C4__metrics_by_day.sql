@@ -1,0 +1,6 @@
+-- Metrics over time in chunks of a day, likewise.
+-- Locks: none for long: ShareRowExclusive on it for milliseconds when its changes begin to be mirrored, AccessExclusive for
+-- milliseconds when the tables change places, each asked for 200 ms at a time; rows that are being copied wait for their batch.
+-- Undo: online, the same way back.
+
+select create_hypertable('public.real_time_metrics', by_range('created_at', interval '1 day'));

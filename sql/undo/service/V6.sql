@@ -1,0 +1,1 @@
+drop table pulso.api_key_use;

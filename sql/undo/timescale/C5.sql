@@ -1,0 +1,1 @@
+-- Online, the way it came: a plain table beside it, changes mirrored, rows copied, then put in its place.

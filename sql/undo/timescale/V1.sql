@@ -1,0 +1,2 @@
+drop table pulso.conversion;
+drop function pulso.no_row();
