@@ -56,12 +56,17 @@ fn the_file_comes_after_the_environment_and_before_what_is_built_in() {
         shown(&home, &[("PULSO_SLOW_MS", "90"), ("PULSO_DIRECT_URL", "postgresql://u:hunter2@direct.example/x")]);
     assert_eq!(setting("serve.pool_size"), pair("12", "pulso.toml:4"));
     assert_eq!(setting("serve.slow_ms"), pair("90", "PULSO_SLOW_MS"));
-    assert_eq!(setting("serve.max_in_flight"), pair("256", "default"));
+    assert_eq!(setting("serve.max_in_flight"), pair("1024", "default"));
     assert_eq!(setting("serve.cors_origin"), pair("https://a.example, https://b.example", "pulso.toml:6"));
     assert_eq!(setting("worker.concurrency"), pair("3", "pulso.toml:8"));
     assert_eq!(setting("database_url"), pair("user=shop host=db.example dbname=pos password=(set)", "pulso.toml:1"));
     assert_eq!(setting("direct_url"), pair("user=u host=direct.example dbname=x password=(set)", "PULSO_DIRECT_URL"));
     assert_eq!(setting("serve.jwks"), pair("", "not set"));
+    let standbys = [("PULSO_READ_URLS", "postgresql://u:hunter2@a.example/pos,postgresql://u:hunter2@b.example/pos")];
+    let setting = shown(&home, &standbys);
+    let both = "user=u host=a.example dbname=pos password=(set), user=u host=b.example dbname=pos password=(set)";
+    assert_eq!(setting("read_url"), pair(both, "PULSO_READ_URLS"));
+    assert_eq!(setting("serve.max_replica_lag"), pair("2s", "default"));
     let output = pulso(&home, &["config", "check"], &[]).output().unwrap();
     assert!(output.status.success() && said(&output).contains("are good"), "{}", said(&output));
 }
@@ -112,6 +117,16 @@ fn what_is_wrong_is_named_and_nothing_starts() {
     let output = pulso(&home, &["config", "check"], &[("PULSO_POOL_SIZE", "0")]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
     assert!(said(&output).contains("--pool-size"), "{}", said(&output));
+    // Standbys, each by its URL.
+    write(&home, "read_url = [\"postgresql://a.example/pos\", \"nonsense\"]\n");
+    let output = pulso(&home, &["config", "check"], &[]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output).contains("PULSO_READ_URLS"), "{}", said(&output));
+    write(&home, "read_url = [\"postgresql://a.example/pos\"]\n[serve]\nmax_replica_lag = \"5m\"\n");
+    let output = pulso(&home, &["config", "check"], &[]).output().unwrap();
+    assert_eq!(output.status.code(), Some(2));
+    assert!(said(&output).contains("line 3: serve.max_replica_lag: invalid value '5m'"), "{}", said(&output));
+    write(&home, "");
     // A file that is named has to be there.
     let output = pulso(&home, &["--config", "other.toml", "config", "check"], &[]).output().unwrap();
     assert_eq!(output.status.code(), Some(2));
@@ -138,6 +153,7 @@ fn no_message_shows_a_secret() {
                     .output()
                     .unwrap();
             said(&output);
+            said(&pulso(&home, args, &[("DATABASE_URL", "host=/nowhere"), ("PULSO_READ_URLS", url)]).output().unwrap());
             assert!(args.contains(&"config") || args.contains(&"--help") || !output.status.success(), "{args:?}");
             write(&home, &format!("database_url = {url:?}\nx = {url:?}\n"));
             said(&pulso(&home, args, &[]).output().unwrap());

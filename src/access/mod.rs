@@ -2,7 +2,6 @@
 
 use crate::db::Server;
 use crate::error::{Error, Result};
-use crate::migrate;
 use clap::{Args, Subcommand};
 use comfy_table::{Table, presets};
 use jiff::Timestamp;
@@ -54,8 +53,7 @@ pub struct RoleArgs {
 }
 
 pub async fn run(server: &Server, command: Command) -> Result<ExitCode> {
-    let client = server.connect().await?;
-    migrate::require(&client).await?;
+    let client = server.migrated().await?;
     match command {
         Command::Bind(args) => bind(&client, &args).await,
         Command::List(output) => list(&client, output.json).await,

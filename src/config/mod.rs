@@ -91,7 +91,9 @@ fn whole(file: &File, section: &str) -> Result<(), String> {
         crate::db::config(url).map_err(|error| error.to_string().replace("DATABASE_URL", "PULSO_DIRECT_URL"))?;
     }
     match cli.command {
-        Command::Serve(args) => args.settings().map(drop).map_err(|error| format!("[serve] {error}")),
+        Command::Serve(args) => {
+            args.settings(&cli.database.read_urls).map(drop).map_err(|error| format!("[serve] {error}"))
+        }
         _ => Ok(()),
     }
 }

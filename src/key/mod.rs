@@ -2,7 +2,6 @@
 
 use crate::db::Server;
 use crate::error::{Error, Result};
-use crate::migrate;
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
 use jiff::{SignedDuration, Timestamp};
@@ -113,8 +112,7 @@ fn lifetime(text: &str) -> Result<SignedDuration, String> {
 }
 
 pub async fn run(server: &Server, command: Command) -> Result<ExitCode> {
-    let client = server.connect().await?;
-    migrate::require(&client).await?;
+    let client = server.migrated().await?;
     match command {
         Command::Create(args) => create(&client, args).await,
         Command::List(output) => list(&client, output.json).await,
@@ -169,29 +167,36 @@ async fn create(client: &Client, args: CreateArgs) -> Result<ExitCode> {
 }
 
 async fn list(client: &Client, as_json: bool) -> Result<ExitCode> {
-    let rows = client
-        .query(
-            "select k.name, k.hint, k.role, k.stores, k.per_minute, k.created_at, k.expires_at, k.revoked_at,
-                    case when k.revoked_at is not null then 'revoked' when k.expires_at <= now() then 'expired' else 'valid' end
-               from pulso.api_key k order by k.name",
-            &[],
-        )
-        .await?;
+    let rows = client.query(include_str!("../../sql/key/list.sql"), &[]).await?;
     let mut items = Vec::new();
     let mut table = Table::new();
     table.load_style(presets::NOTHING);
-    table.set_header(["name", "key", "role", "stores", "a minute", "created", "state"]);
+    table.set_header([
+        "name",
+        "key",
+        "role",
+        "stores",
+        "a minute",
+        "created",
+        "state",
+        "last used",
+        "30 days",
+        "refused",
+        "failed",
+    ]);
     for row in &rows {
         let (name, hint, role, state): (&str, &str, &str, &str) =
             (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?, row.try_get(8)?);
         let (stores, per_minute): (Option<Vec<Uuid>>, Option<i32>) = (row.try_get(3)?, row.try_get(4)?);
+        let (requests, refused, failed): (i64, i64, i64) = (row.try_get(10)?, row.try_get(11)?, row.try_get(12)?);
         let at = |column| -> Result<Option<String>> {
             let at: Option<Timestamp> = row.try_get(column)?;
             Ok(at.map(|at| at.strftime("%Y-%m-%dT%H:%M:%SZ").to_string()))
         };
         items.push(json!({
             "name": name, "hint": hint, "role": role, "stores": stores, "per_minute": per_minute,
-            "created_at": at(5)?, "expires_at": at(6)?, "revoked_at": at(7)?, "state": state,
+            "created_at": at(5)?, "expires_at": at(6)?, "revoked_at": at(7)?, "state": state, "last_used_at": at(9)?,
+            "requests_30d": requests, "refused_30d": refused, "failed_30d": failed,
         }));
         table.add_row([
             name.to_owned(),
@@ -201,6 +206,10 @@ async fn list(client: &Client, as_json: bool) -> Result<ExitCode> {
             per_minute.map_or_else(|| "default".to_owned(), |n| n.to_string()),
             at(5)?.unwrap_or_default(),
             state.to_owned(),
+            at(9)?.unwrap_or_else(|| "never".to_owned()),
+            requests.to_string(),
+            refused.to_string(),
+            failed.to_string(),
         ]);
     }
     if as_json {

@@ -174,9 +174,9 @@ impl Choice {
         let mut all: Vec<Store> = Vec::new();
         let mut after = None;
         loop {
-            let page = read::stores(client, &None, after, 500).await?;
-            all.extend(page.stores);
-            after = page.next;
+            let (page, next) = read::stores(client, &None, after, 500).await?;
+            all.extend(page);
+            after = next;
             if after.is_none() {
                 break;
             }

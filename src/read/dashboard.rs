@@ -1,10 +1,12 @@
 //! A shop's business day.
 
 use super::{Money, Number, ReadError, Reader, as_date, sql};
-use jiff::civil::Date;
-use serde::{Deserialize, Serialize};
-use tokio_postgres::error::SqlState;
-use tokio_postgres::types::Json;
+use jiff::civil::{Date, DateTime};
+use serde::Serialize;
+use std::error::Error;
+use std::vec;
+use tokio_postgres::Row;
+use tokio_postgres::types::{FromSql, Type};
 use utoipa::ToSchema;
 use uuid::Uuid;
 
@@ -63,7 +65,7 @@ pub struct Dashboard {
 }
 
 /// What one way of paying brought in.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Tender {
     /// The single tender used, or `mixed`; null where the sale names none.
     #[schema(examples("pago_movil"))]
@@ -76,7 +78,7 @@ pub struct Tender {
 }
 
 /// One hour of the shop's clock.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct HourSales {
     /// When the hour begins, by the shop's clock; no offset.
     #[schema(examples("2026-07-30T14:00:00"))]
@@ -88,7 +90,7 @@ pub struct HourSales {
 }
 
 /// An earlier day, and how far this one is from it.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Comparison {
     #[schema(format = Date, examples("2026-07-29"))]
     pub business_date: String,
@@ -104,7 +106,7 @@ pub struct Comparison {
 }
 
 /// 100 × (this day − that day) / |that day|, to 1 decimal; null where that day has nothing to compare with.
-#[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
+#[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Change {
     pub sales_count: Option<Number>,
     pub net_bs: Option<Number>,
@@ -113,24 +115,19 @@ pub struct Change {
     pub avg_ticket_usd: Option<Number>,
 }
 
-#[derive(Deserialize)]
-struct Compared {
-    yesterday: Comparison,
-    last_week: Comparison,
-}
-
 /// The business day `date` of a shop, or its day now.
 pub async fn dashboard(client: &Reader, store: Uuid, date: Option<Date>) -> Result<Dashboard, ReadError> {
-    let sql = sql!("dashboard");
-    let row = client.query_opt(sql, &[&store, &date]).await.map_err(|error| match error.code() {
-        Some(&SqlState::NO_DATA_FOUND) => ReadError::UnknownStore(store),
-        _ => error.into(),
-    })?;
-    // The function raises where there is no such shop.
-    let row = row.ok_or(ReadError::UnknownStore(store))?;
-    let Json(payment_mix) = row.try_get("payment_mix")?;
-    let Json(hourly) = row.try_get("hourly")?;
-    let Json(Compared { yesterday, last_week }) = row.try_get("compared")?;
+    let day = dashboards(client, &[store], date).await?.pop();
+    day.ok_or(ReadError::UnknownStore(store))
+}
+
+/// The business day `date` of each of these shops that is there, or its day now; in any order, out of one snapshot.
+pub async fn dashboards(client: &Reader, stores: &[Uuid], date: Option<Date>) -> Result<Vec<Dashboard>, ReadError> {
+    let rows = client.query(sql!("dashboards"), &[&stores, &date]).await?;
+    rows.iter().map(|row| Ok(from_row(row)?)).collect()
+}
+
+fn from_row(row: &Row) -> Result<Dashboard, tokio_postgres::Error> {
     Ok(Dashboard {
         store_id: row.try_get("store_id")?,
         store_name: row.try_get("store_name")?,
@@ -155,9 +152,78 @@ pub async fn dashboard(client: &Reader, store: Uuid, date: Option<Date>) -> Resu
         avg_ticket_usd: row.try_get("avg_ticket_usd")?,
         items_per_ticket: row.try_get("items_per_ticket")?,
         unique_customers: row.try_get("unique_customers")?,
-        payment_mix,
-        hourly,
-        yesterday,
-        last_week,
+        payment_mix: payment_mix(row)?,
+        hourly: hourly(row)?,
+        yesterday: comparison(row, ["yesterday", "yesterday_sales", "yesterday_amounts", "yesterday_changes"])?,
+        last_week: comparison(row, ["last_week", "last_week_sales", "last_week_amounts", "last_week_changes"])?,
     })
+}
+
+/// A column that is a list, NULL where that would be empty.
+fn list<'a, T: FromSql<'a>>(row: &'a Row, column: &str) -> Result<vec::IntoIter<T>, tokio_postgres::Error> {
+    Ok(row.try_get::<_, Option<Vec<T>>>(column)?.unwrap_or_default().into_iter())
+}
+
+fn payment_mix(row: &Row) -> Result<Vec<Tender>, tokio_postgres::Error> {
+    let (methods, sales) = (list(row, "mix_methods")?, list(row, "mix_sales")?);
+    let amounts = list(row, "mix_bs")?.zip(list(row, "mix_usd")?);
+    let tenders = methods.zip(sales).zip(amounts);
+    Ok(tenders
+        .map(|((method, sales_count), (amount_bs, amount_usd))| Tender { method, sales_count, amount_bs, amount_usd })
+        .collect())
+}
+
+fn hourly(row: &Row) -> Result<Vec<HourSales>, tokio_postgres::Error> {
+    let (hours, sales) = (list::<DateTime>(row, "curve_hours")?, list(row, "curve_sales")?);
+    let amounts = list(row, "curve_bs")?.zip(list(row, "curve_usd")?);
+    let curve = hours.zip(sales).zip(amounts);
+    Ok(curve
+        .map(|((hour, sales_count), (net_bs, net_usd))| HourSales {
+            hour: hour.to_string(),
+            sales_count,
+            net_bs,
+            net_usd,
+        })
+        .collect())
+}
+
+/// From the columns of an earlier day: its date, sales, amounts and changes.
+fn comparison(row: &Row, [day, sales, amounts, changes]: [&str; 4]) -> Result<Comparison, tokio_postgres::Error> {
+    let [net_bs, net_usd, total_bs, total_usd, avg_ticket_bs, avg_ticket_usd] =
+        row.try_get::<_, Fixed<Money, 6>>(amounts)?.0;
+    let [sales_count, change_bs, change_usd, ticket_bs, ticket_usd] = row.try_get::<_, Fixed<Number, 5>>(changes)?.0;
+    // The statement has 0 where there is nothing.
+    let amount = |amount: Option<Money>| amount.unwrap_or_else(|| Money::new("0"));
+    Ok(Comparison {
+        business_date: row.try_get::<_, Date>(day)?.to_string(),
+        sales_count: row.try_get(sales)?,
+        net_bs: amount(net_bs),
+        net_usd: amount(net_usd),
+        total_bs: amount(total_bs),
+        total_usd: amount(total_usd),
+        avg_ticket_bs,
+        avg_ticket_usd,
+        change_percent: Change {
+            sales_count,
+            net_bs: change_bs,
+            net_usd: change_usd,
+            avg_ticket_bs: ticket_bs,
+            avg_ticket_usd: ticket_usd,
+        },
+    })
+}
+
+/// A list of a length that the statement fixes.
+struct Fixed<T, const N: usize>([Option<T>; N]);
+
+impl<'a, T: FromSql<'a>, const N: usize> FromSql<'a> for Fixed<T, N> {
+    fn from_sql(ty: &Type, raw: &'a [u8]) -> Result<Self, Box<dyn Error + Sync + Send>> {
+        let items = Vec::<Option<T>>::from_sql(ty, raw)?;
+        let items = items.try_into().map_err(|items: Vec<_>| format!("a list of {} instead of {N}", items.len()))?;
+        Ok(Self(items))
+    }
+
+    fn accepts(ty: &Type) -> bool {
+        Vec::<Option<T>>::accepts(ty)
+    }
 }

@@ -4,10 +4,13 @@ use deadpool_postgres::PoolError;
 use tokio_postgres::error::SqlState;
 use uuid::Uuid;
 
-#[derive(Debug, thiserror::Error)]
+#[derive(Debug, Clone, thiserror::Error)]
 pub enum ReadError {
     #[error("there is no store {0}")]
     UnknownStore(Uuid),
+    /// What a function of the contract was asked for is not there.
+    #[error("{0}")]
+    NotFound(String),
     /// The server cannot be reached, or all connections are busy.
     #[error("the database cannot be reached: {0}")]
     Unavailable(String),
@@ -33,6 +36,7 @@ impl From<tokio_postgres::Error> for ReadError {
         let text = || format!("{} [{}]", db.message(), db.code().code());
         match *db.code() {
             SqlState::QUERY_CANCELED | SqlState::LOCK_NOT_AVAILABLE => Self::TimedOut,
+            SqlState::NO_DATA_FOUND => Self::NotFound(text()),
             SqlState::UNDEFINED_TABLE
             | SqlState::UNDEFINED_FUNCTION
             | SqlState::UNDEFINED_COLUMN
@@ -67,7 +71,7 @@ impl From<ReadError> for crate::error::Error {
             ReadError::UnknownStore(_) => Self::usage(text).with_hint("`pulso kpi` without --store lists the stores."),
             ReadError::Unavailable(_) => Self::unavailable(text),
             ReadError::NotMigrated(_) => Self::failed(text).with_hint("Run `pulso migrate up`."),
-            ReadError::TimedOut | ReadError::Failed(_) => Self::failed(text),
+            ReadError::TimedOut | ReadError::NotFound(_) | ReadError::Failed(_) => Self::failed(text),
         }
     }
 }

@@ -4,18 +4,19 @@ use super::{ReadError, Reader, rows, sql};
 use serde::{Deserialize, Serialize};
 use utoipa::ToSchema;
 
-/// Every rollup and every materialized view of the contract.
+/// Every rollup, materialized view and continuous aggregate of the contract.
 #[derive(Debug, Clone, Serialize, ToSchema)]
 pub struct Freshness {
     pub views: Vec<FreshView>,
 }
 
-/// One rollup or materialized view.
+/// One of them.
 #[derive(Debug, Clone, Serialize, Deserialize, ToSchema)]
 pub struct FreshView {
     #[schema(examples("analytics.sales_hourly"))]
     pub name: String,
-    /// `rollup`: fresh at commit; `materialized view`: as of its last refresh.
+    /// `rollup`: fresh at commit; `materialized view`: as of its last refresh; `continuous aggregate`: new rows at once,
+    /// changes of earlier hours as of its last refresh.
     #[schema(examples("rollup"))]
     pub kind: String,
     /// It holds all that was committed by then; null where that is not known.

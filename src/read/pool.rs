@@ -5,17 +5,17 @@
 //! each read is a transaction that brings its settings along: three messages on the way at once, one round trip. From
 //! PgBouncer 1.21 on it keeps prepared statements itself; before that the statement has no name.
 
-use super::ReadError;
+use super::reader::Reader;
 use crate::error::{Error, Result};
 use deadpool_postgres::{
-    Client, Hook, HookError, Manager, ManagerConfig, Pool as Connections, PoolError, RecyclingMethod, Runtime, Status,
-    Timeouts,
+    Client, Hook, HookError, Manager, ManagerConfig, Object, Pool as Connections, PoolError, RecyclingMethod, Runtime,
+    Status, Timeouts,
 };
 use std::collections::HashMap;
 use std::sync::{Arc, OnceLock, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio_postgres::types::{ToSql, Type};
-use tokio_postgres::{NoTls, Row, SimpleQueryMessage};
+use tokio_postgres::{NoTls, Row, SimpleQueryMessage, Statement};
 
 /// A read waits this long for a free connection, and a connection this long for the server.
 const ACQUIRE_TIMEOUT: Duration = Duration::from_secs(2);
@@ -93,7 +93,7 @@ pub struct Pool {
 }
 
 /// A session that only reads, until it is dropped.
-pub struct Reader {
+pub(super) struct Session {
     client: Client,
     shared: Arc<Shared>,
 }
@@ -132,7 +132,12 @@ pub fn pool(url: &str, size: usize, pooling: Pooling) -> Result<Pool> {
 
 impl Pool {
     pub async fn get(&self) -> Result<Reader, PoolError> {
-        Ok(Reader { client: self.connections.get().await?, shared: Arc::clone(&self.shared) })
+        Ok(Reader::of(self.clone(), self.session().await?))
+    }
+
+    pub(super) async fn session(&self) -> Result<Session, PoolError> {
+        let client = Box::pin(self.connections.get()).await?;
+        Ok(Session { client, shared: Arc::clone(&self.shared) })
     }
 
     /// Tells `observer` of each statement; where it says so, the statement's plan goes to the log. Once.
@@ -149,46 +154,69 @@ impl Pool {
     }
 }
 
-type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
+pub(super) type Parameters<'a> = &'a [&'a (dyn ToSql + Sync)];
 
-impl Reader {
+/// A statement as this session takes it.
+pub(super) enum Ready {
+    Prepared(Statement),
+    Unnamed(&'static str, Arc<[Type]>),
+}
+
+impl Session {
     /// All rows of a statement.
     pub async fn query(&self, sql: Sql, parameters: Parameters<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
         let began = Instant::now();
-        let outcome = self.run(sql, parameters).await;
-        let ran = Ran { statement: sql.name, took: began.elapsed(), failed: outcome.is_err() };
-        if self.shared.observer.get().is_some_and(|observer| observer(ran)) {
-            self.log_plan(sql, parameters).await;
-        }
+        let run = async {
+            let ready = self.ready(sql).await?;
+            self.alone(self.send(&ready, parameters)).await
+        };
+        let outcome = run.await;
+        self.ran(sql, parameters, began, outcome.is_err()).await;
         outcome
     }
 
-    async fn run(&self, sql: Sql, parameters: Parameters<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
-        match self.shared.pooling {
-            Pooling::Session => {
-                let statement = self.client.prepare_cached(sql.text).await?;
-                self.client.query(&statement, parameters).await
+    /// Tells the observer of a statement.
+    pub async fn ran(&self, sql: Sql, parameters: Parameters<'_>, began: Instant, failed: bool) {
+        let ran = Ran { statement: sql.name, took: began.elapsed(), failed };
+        if self.shared.observer.get().is_some_and(|observer| observer(ran)) {
+            self.log_plan(sql, parameters).await;
+        }
+    }
+
+    pub async fn ready(&self, sql: Sql) -> Result<Ready, tokio_postgres::Error> {
+        Ok(match self.shared.pooling {
+            Pooling::Session | Pooling::Transaction { prepared: true } => {
+                Ready::Prepared(self.client.prepare_cached(sql.text).await?)
             }
-            Pooling::Transaction { prepared: true } => {
-                let statement = self.client.prepare_cached(sql.text).await?;
-                self.in_transaction(self.client.query(&statement, parameters)).await
-            }
-            Pooling::Transaction { prepared: false } => {
-                let types = self.types(sql).await?;
+            Pooling::Transaction { prepared: false } => Ready::Unnamed(sql.text, self.types(sql).await?),
+        })
+    }
+
+    /// On its way from the first poll on; several in the order in which they are polled.
+    pub async fn send(&self, ready: &Ready, parameters: Parameters<'_>) -> Result<Vec<Row>, tokio_postgres::Error> {
+        match ready {
+            Ready::Prepared(statement) => self.client.query(statement, parameters).await,
+            Ready::Unnamed(text, types) => {
                 let typed: Vec<_> = parameters.iter().copied().zip(types.iter().cloned()).collect();
-                self.in_transaction(self.client.query_typed(sql.text, &typed)).await
+                self.client.query_typed(text, &typed).await
             }
         }
     }
 
-    /// The first row, if there is one.
-    pub async fn query_opt(&self, sql: Sql, parameters: Parameters<'_>) -> Result<Option<Row>, tokio_postgres::Error> {
-        Ok(self.query(sql, parameters).await?.into_iter().next())
+    /// What is sent, by one session of the server and under the settings of reads.
+    pub async fn alone<T, E: From<tokio_postgres::Error>>(
+        &self,
+        sent: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        match self.shared.pooling {
+            Pooling::Session => sent.await,
+            Pooling::Transaction { .. } => self.in_transaction(sent).await,
+        }
     }
 
-    /// The one row of a statement that always gives one.
-    pub async fn query_one(&self, sql: Sql, parameters: Parameters<'_>) -> Result<Row, ReadError> {
-        self.query_opt(sql, parameters).await?.ok_or_else(|| ReadError::Failed("a statement gave no row".to_owned()))
+    /// Ends the connection: what is still to come over it would hold up the next one to use it.
+    pub fn discard(self) {
+        drop(Object::take(self.client));
     }
 
     /// How the server runs a statement with these parameters; it is planned, and not run again.
@@ -197,10 +225,7 @@ impl Reader {
             Ok(types) => {
                 let typed: Vec<_> = parameters.iter().copied().zip(types.iter().cloned()).collect();
                 let text = format!("explain (verbose, settings) {}", sql.text);
-                match self.shared.pooling {
-                    Pooling::Session => self.client.query_typed(&text, &typed).await,
-                    Pooling::Transaction { .. } => self.in_transaction(self.client.query_typed(&text, &typed)).await,
-                }
+                self.alone(self.client.query_typed(&text, &typed)).await
             }
             Err(error) => Err(error),
         };
@@ -214,19 +239,13 @@ impl Reader {
         }
     }
 
-    async fn in_transaction<T>(
+    async fn in_transaction<T, E: From<tokio_postgres::Error>>(
         &self,
-        read: impl Future<Output = Result<T, tokio_postgres::Error>>,
-    ) -> Result<T, tokio_postgres::Error> {
+        read: impl Future<Output = Result<T, E>>,
+    ) -> Result<T, E> {
+        let around = |sql| async move { self.client.batch_execute(sql).await.map_err(E::from) };
         // All three are sent at the first poll, in this order: even a read that is given up leaves no transaction open.
-        let (begun, read, ended) = futures_util::join!(
-            self.client.batch_execute(&self.shared.begin),
-            read,
-            self.client.batch_execute("commit")
-        );
-        begun?;
-        let read = read?;
-        ended?;
+        let ((), read, ()) = futures_util::try_join!(around(&self.shared.begin), read, around("commit"))?;
         Ok(read)
     }
 

@@ -47,29 +47,25 @@ impl Store {
     }
 }
 
-/// Shops in the order of their names.
-#[derive(Debug, Clone, Serialize, ToSchema)]
-pub struct StorePage {
-    pub stores: Vec<Store>,
-    /// Send it as `after` to get the next page; null on the last one.
-    pub next: Option<Uuid>,
-}
+/// The name and id of a shop: its place in the list.
+pub type Place = (String, Uuid);
 
-/// At most `limit` shops that follow the shop `after`; of `only` where it is given.
+/// At most `limit` shops in the order of their names that follow `after`, of `only` where it is given; and the place of the
+/// last of them, where more follow.
 pub async fn stores(
     client: &Reader,
     only: &Option<Vec<Uuid>>,
-    after: Option<Uuid>,
+    after: Option<Place>,
     limit: u16,
-) -> Result<StorePage, ReadError> {
-    let sql = sql!("stores");
+) -> Result<(Vec<Store>, Option<Place>), ReadError> {
+    let (name, id) = after.unzip();
     // One more than asked for tells whether there is a next page.
-    let rows = client.query(sql, &[&after, &(i64::from(limit) + 1), only]).await?;
+    let rows = client.query(sql!("stores"), &[&name, &id, &(i64::from(limit) + 1), only]).await?;
     let mut stores = rows.iter().map(Store::from_row).collect::<Result<Vec<_>, _>>()?;
     let more = stores.len() > usize::from(limit);
     stores.truncate(usize::from(limit));
-    let next = stores.last().filter(|_| more).map(|store| store.id);
-    Ok(StorePage { stores, next })
+    let next = stores.last().filter(|_| more).map(|store| (store.name.clone(), store.id));
+    Ok((stores, next))
 }
 
 pub async fn store(client: &Reader, id: Uuid) -> Result<Store, ReadError> {

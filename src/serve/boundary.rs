@@ -2,6 +2,7 @@
 
 use super::metrics::Metrics;
 use super::problem::Problem;
+use super::slow::Lines;
 use super::state::AppState;
 use axum::extract::{MatchedPath, Request, State};
 use axum::http::{HeaderName, HeaderValue, StatusCode, header};
@@ -10,7 +11,7 @@ use axum::response::{IntoResponse, Response};
 use std::any::Any;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use uuid::Uuid;
+use uuid::Builder;
 
 const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
 /// For browsers that are led to this service: its answers are data, never pages but for `/`, which says so itself.
@@ -25,8 +26,15 @@ const SECURITY: [(HeaderName, &str); 5] = [
 /// What the boundary counts, and from when on a request is slow.
 #[derive(Clone)]
 pub struct Watch {
-    pub metrics: Arc<Metrics>,
-    pub slow: Duration,
+    metrics: Arc<Metrics>,
+    slow: Duration,
+    lines: Arc<Lines>,
+}
+
+impl Watch {
+    pub fn new(metrics: Arc<Metrics>, slow: Duration) -> Self {
+        Self { metrics, slow, lines: Arc::default() }
+    }
 }
 
 /// Counts a request while it is being answered, however that ends.
@@ -75,9 +83,9 @@ pub async fn boundary(State(watch): State<Watch>, request: Request, next: Next) 
     log(&method, &path, status, cause.as_deref(), &id, started);
     let took = started.elapsed();
     let slow = took > watch.slow;
-    if slow {
+    if slow && let Some(unsaid) = watch.metrics.slow_line(&watch.lines) {
         let (duration_ms, limit_ms) = (took.as_millis() as u64, watch.slow.as_millis() as u64);
-        tracing::warn!(target: "pulso::slow", { http.method = %method, http.route = %route, http.status = status.as_u16(), duration_ms, limit_ms, request_id = %id }, "slow request");
+        tracing::warn!(target: "pulso::slow", { http.method = %method, http.route = %route, http.status = status.as_u16(), duration_ms, limit_ms, request_id = %id, unsaid }, "slow request");
     }
     if let Some(reason) = refusal(status) {
         watch.metrics.refused(reason);
@@ -102,7 +110,7 @@ fn log(method: &axum::http::Method, path: &str, status: StatusCode, cause: Optio
     let duration_ms = (started.elapsed().as_micros() as f64) / 1000.0;
     let code = status.as_u16();
     // A path may be long and of the client's making: the log keeps its beginning.
-    let path: String = path.chars().take(200).collect();
+    let path = &path[..path.char_indices().nth(200).map_or(path.len(), |(at, _)| at)];
     if status.is_server_error() {
         let error = cause.unwrap_or_default();
         tracing::warn!(target: "pulso::access", { http.method = %method, http.path = %path, http.status = code, duration_ms, request_id = %id, error }, "request failed");
@@ -118,17 +126,21 @@ fn request_id(request: &Request) -> String {
     };
     match request.headers().get(REQUEST_ID).and_then(|value| value.to_str().ok()).filter(fit) {
         Some(id) => id.to_owned(),
-        None => Uuid::new_v4().to_string(),
+        // Out of the thread's own generator: the system's costs a call.
+        None => Builder::from_random_bytes(rand::random()).into_uuid().to_string(),
     }
 }
 
 /// A bound on what is answered at once and on how long an answer may take.
-pub async fn bounds(State(state): State<AppState>, request: Request, next: Next) -> Response {
+pub async fn bounds<F>(state: &AppState, request: Request, answer: impl FnOnce(Request) -> F) -> Response
+where
+    F: Future<Output = Response>,
+{
     let Ok(_permit) = state.permits.try_acquire() else {
         state.metrics.refused("busy");
         return Problem::busy().into_response();
     };
-    match tokio::time::timeout(state.request_timeout, next.run(request)).await {
+    match tokio::time::timeout(state.request_timeout, answer(request)).await {
         Ok(response) => response,
         Err(_) => Problem::timed_out().into_response(),
     }

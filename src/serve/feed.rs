@@ -4,7 +4,7 @@
 //! The feed counts as connected while the connection answers and a sender is at work: an extension that sends none leaves
 //! the cache off. Both are asked for again and again, and believed for a short time only.
 
-use super::cache::{Answers, Order, days_of};
+use super::cache::{Answers, Order, Sight, days_of};
 use super::live::Live;
 use crate::db;
 use crate::error::{Error, Result};
@@ -13,7 +13,8 @@ use serde::Deserialize;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::sync::mpsc;
+use tokio::sync::{Notify, mpsc};
+use tokio_postgres::types::PgLsn;
 use tokio_postgres::{AsyncMessage, Client, NoTls};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
@@ -23,6 +24,8 @@ pub const CHANNEL: &str = "pulso_changes";
 const PING: Duration = Duration::from_millis(500);
 const PATIENCE: Duration = Duration::from_secs(3);
 const MAX_RETRY: Duration = Duration::from_secs(15);
+/// How often an engine without a feed is asked whether it has one by now.
+const ASK_AGAIN: Duration = Duration::from_secs(60);
 /// Notifications waiting to be looked at; more than that and the connection is begun anew.
 const MAX_WAITING: usize = 4096;
 
@@ -64,7 +67,16 @@ pub async fn follow(source: Source, answers: Arc<Answers>, live: Arc<Live>, stop
         loop {
             let began = tokio::time::Instant::now();
             let error = match session(&source, &answers, &live).await {
-                Ok(()) => Error::unavailable("the connection ended"),
+                Ok(Ended::Connection) => Error::unavailable("the connection ended"),
+                Ok(Ended::NoFeed) => {
+                    let text = "the engine of this database has no change feed: nothing is cached";
+                    if said != text {
+                        tracing::info!("{text}");
+                        text.clone_into(&mut said);
+                    }
+                    tokio::time::sleep(ASK_AGAIN).await;
+                    continue;
+                }
                 Err(error) => error,
             };
             answers.feed_ended();
@@ -82,7 +94,13 @@ pub async fn follow(source: Source, answers: Arc<Answers>, live: Arc<Live>, stop
     answers.feed_ended();
 }
 
-async fn session(source: &Source, answers: &Answers, live: &Live) -> Result<()> {
+enum Ended {
+    Connection,
+    /// The engine sends none: that of tier plain, or of an extension from before it.
+    NoFeed,
+}
+
+async fn session(source: &Source, answers: &Answers, live: &Live) -> Result<Ended> {
     let mut config = db::config(&source.url)?;
     config.application_name("pulso feed");
     let connect = config.connect(NoTls);
@@ -101,7 +119,15 @@ async fn session(source: &Source, answers: &Answers, live: &Live) -> Result<()> 
             }
         }
     });
-    let outcome = listen(&client, &source.channel, &mut notes, answers, live).await;
+    let outcome = async {
+        let interval = client.query_one(include_str!("../../sql/query/feed_interval.sql"), &[]).await?;
+        if interval.try_get::<_, Option<i64>>(0)?.is_none() {
+            return Ok(Ended::NoFeed);
+        }
+        listen(&client, &source.channel, &mut notes, answers, live).await?;
+        Ok(Ended::Connection)
+    };
+    let outcome = outcome.await;
     driver.abort();
     outcome
 }
@@ -115,8 +141,11 @@ async fn listen(
 ) -> Result<()> {
     client.batch_execute(&format!("listen \"{}\"", channel.replace('"', "\"\""))).await?;
     answers.lives_in(client.query_one(include_str!("../../sql/query/server_life.sql"), &[]).await?.try_get(0)?);
+    answers.primary_is(client.query_one(include_str!("../../sql/query/primary_history.sql"), &[]).await?.try_get(0)?);
     let (tell, mut told) = mpsc::channel(1);
     let mut watch = std::pin::pin!(watch(client, tell));
+    let news = Notify::new();
+    let mut look = std::pin::pin!(look(client, &news, answers));
     // When it was last asked whether somebody sends, if somebody does.
     let mut well = None;
     loop {
@@ -125,7 +154,10 @@ async fn listen(
             biased;
             note = notes.recv() => match note {
                 None => return Ok(()),
-                Some(text) => take(&text, well, answers, live),
+                Some(text) => {
+                    take(&text, well, answers, live);
+                    news.notify_one();
+                }
             },
             Some(sign) = told.recv() => match sign {
                 Sign { runs: true, asked, last } => {
@@ -142,7 +174,22 @@ async fn listen(
                 }
             },
             outcome = &mut watch => return outcome,
+            outcome = &mut look => return outcome,
         }
+    }
+}
+
+/// Looks where the primary is in its log, again and again, and after each notification; ends by a fault.
+async fn look(client: &Client, news: &Notify, answers: &Answers) -> Result<()> {
+    let question = client.prepare(include_str!("../../sql/query/primary_position.sql")).await?;
+    loop {
+        // Before it is asked: what was heard by now is in the answer.
+        let (asked, heard) = (Instant::now(), answers.heard());
+        let row = tokio::time::timeout(PATIENCE, client.query_one(&question, &[])).await;
+        let row = row.map_err(|_| Error::unavailable("the server does not answer"))??;
+        let position = |column: &str| row.try_get::<_, PgLsn>(column).map(u64::from);
+        answers.saw(Sight { asked, heard, written: position("written")?, flushed: position("flushed")? });
+        let _ = tokio::time::timeout(PING, news.notified()).await;
     }
 }
 

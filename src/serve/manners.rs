@@ -18,60 +18,76 @@ const MAX_FIELDS: usize = 100;
 /// What an answer in part is: its schema is not the whole's.
 pub const PARTIAL: &str = "application/vnd.pulso.partial+json";
 
+/// As a layer of its own.
+pub async fn manners(request: Request, next: Next) -> Response {
+    mannerly(request, |request| next.run(request)).await
+}
+
 /// Around each route of figures.
-pub async fn manners(mut request: Request, next: Next) -> Response {
+pub async fn mannerly<F>(mut request: Request, answer: impl FnOnce(Request) -> F) -> Response
+where
+    F: Future<Output = Response>,
+{
     let fields = match take_fields(&mut request) {
         Ok(fields) => fields,
         Err(problem) => return problem.into_response(),
     };
     let conditions = request.headers().get(header::IF_NONE_MATCH).cloned();
-    let response = next.run(request).await;
+    let response = answer(request).await;
     let is_json = response.headers().get(header::CONTENT_TYPE).is_some_and(|kind| kind == "application/json");
     if response.status() != StatusCode::OK || !is_json {
         return response;
     }
-    let (mut head, body) = response.into_parts();
-    let Ok(mut body) = to_bytes(body, MAX_ANSWER).await else {
-        return Problem::internal("an answer is beyond its bound").into_response();
-    };
-    if let Some(fields) = fields {
-        match select(&body, &fields) {
-            Ok(part) => body = part.into(),
-            Err(problem) => return problem.into_response(),
+    let (mut head, mut body) = response.into_parts();
+    // A kept answer brings the tag of its whole along.
+    let known = head.headers.remove(header::ETAG).filter(|_| fields.is_none());
+    let tag = match known {
+        Some(tag) => tag,
+        None => {
+            let Ok(mut bytes) = to_bytes(body, MAX_ANSWER).await else {
+                return Problem::internal("an answer is beyond its bound").into_response();
+            };
+            if let Some(fields) = fields {
+                match select(&bytes, &fields) {
+                    Ok(part) => bytes = part.into(),
+                    Err(problem) => return problem.into_response(),
+                }
+                head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PARTIAL));
+            }
+            head.headers.remove(header::CONTENT_LENGTH);
+            let tag = tag(&bytes);
+            body = Body::from(bytes);
+            tag
         }
-        head.headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(PARTIAL));
-    }
-    head.headers.remove(header::CONTENT_LENGTH);
-    let tag = tag(&body);
+    };
     // A caller's own cache may keep it, and has to ask each time whether it still holds.
     head.headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("private, no-cache"));
     head.headers.append(header::VARY, HeaderValue::from_static("authorization"));
     let matches = conditions.as_ref().is_some_and(|value| names(value, &tag));
-    if let Ok(value) = HeaderValue::from_str(&tag) {
-        head.headers.insert(header::ETAG, value);
-    }
+    head.headers.insert(header::ETAG, tag);
     if matches {
         head.status = StatusCode::NOT_MODIFIED;
         head.headers.remove(header::CONTENT_TYPE);
         return Response::from_parts(head, Body::empty());
     }
-    Response::from_parts(head, Body::from(body))
+    Response::from_parts(head, body)
 }
 
 /// Weak: the same figures may be sent compressed or not.
-fn tag(body: &[u8]) -> String {
+pub fn tag(body: &[u8]) -> HeaderValue {
     let mut tag = String::from("W/\"");
     for byte in Sha256::digest(body).iter().take(16) {
         // Writing into a String cannot fail.
         let _ = write!(tag, "{byte:02x}");
     }
     tag.push('"');
-    tag
+    // Of letters and digits alone, so it is one.
+    HeaderValue::try_from(tag).unwrap_or(HeaderValue::from_static(""))
 }
 
-fn names(condition: &HeaderValue, tag: &str) -> bool {
+fn names(condition: &HeaderValue, tag: &HeaderValue) -> bool {
+    let (Ok(text), Ok(tag)) = (condition.to_str(), tag.to_str()) else { return false };
     let strong = tag.trim_start_matches("W/");
-    let Ok(text) = condition.to_str() else { return false };
     text.split(',').map(str::trim).any(|one| one == "*" || one.trim_start_matches("W/") == strong)
 }
 
@@ -182,11 +198,12 @@ mod tests {
     #[test]
     fn tags_are_compared_weakly() {
         let tag = tag(b"x");
+        let text = tag.to_str().expect("text");
         for (condition, same) in [
-            (tag.clone(), true),
+            (text.to_owned(), true),
             ("*".into(), true),
-            (tag.replace("W/", ""), true),
-            (format!("\"a\", {tag}"), true),
+            (text.replace("W/", ""), true),
+            (format!("\"a\", {text}"), true),
             ("\"a\"".into(), false),
             (String::new(), false),
         ] {

@@ -1,10 +1,12 @@
 //! `GET /metrics`, in the OpenMetrics text form. Names follow Prometheus's conventions: a unit at the end, `_total` on counters.
 
 use super::access::Principal;
+use super::listen::Fault;
 use super::problem::Problem;
+use super::slow::Lines;
 use super::state::AppState;
 use crate::key::Role;
-use crate::read::{Ran, ReadError, Reader, sql};
+use crate::read::{Cause, Ran, ReadError, Reader, sql};
 use axum::extract::State;
 use axum::http::header;
 use axum::response::{IntoResponse, Response};
@@ -42,6 +44,21 @@ struct Reason {
 }
 
 #[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Target {
+    target: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct CauseLabel {
+    cause: &'static str,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct Replica {
+    replica: String,
+}
+
+#[derive(Debug, Clone, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct Layer {
     layer: &'static str,
 }
@@ -61,12 +78,56 @@ pub struct Metrics {
     registry: Registry,
     latency: Family<RouteLabels, Histogram, fn() -> Histogram>,
     slow: Family<Route, Counter>,
+    unsaid: Counter,
     statements: Family<Statement, Histogram, fn() -> Histogram>,
     failed: Family<Statement, Counter>,
+    asked: Family<Target, Counter>,
     pub in_flight: Gauge,
     refused: Family<Reason, Counter>,
     pool: Family<StateLabel, Gauge>,
+    pub connections: ConnectionMetrics,
     pub cache: CacheMetrics,
+    pub replicas: ReplicaMetrics,
+}
+
+/// What the standbys do.
+#[derive(Default)]
+pub struct ReplicaMetrics {
+    fallbacks: Family<CauseLabel, Counter>,
+    lag: Family<Replica, Amount>,
+    up: Family<Replica, Gauge>,
+}
+
+impl ReplicaMetrics {
+    pub fn fell_back(&self, cause: Cause) {
+        self.fallbacks.get_or_create(&CauseLabel { cause: cause.as_str() }).inc();
+    }
+
+    pub fn lags(&self, replica: &str, lag: Duration) {
+        self.lag.get_or_create(&Replica { replica: replica.to_owned() }).set(lag.as_secs_f64());
+    }
+
+    pub fn up(&self, replica: &str, up: bool) {
+        self.up.get_or_create(&Replica { replica: replica.to_owned() }).set(i64::from(up));
+    }
+}
+
+#[derive(Default)]
+pub struct ConnectionMetrics {
+    pub open: Gauge,
+    pub refused: Counter,
+    cut: Family<Reason, Counter>,
+}
+
+impl ConnectionMetrics {
+    pub fn cut(&self, fault: Fault) {
+        let reason = match fault {
+            Fault::SlowHead => "slow_head",
+            Fault::Silent => "silent",
+            Fault::Idle => "idle",
+        };
+        self.cut.get_or_create(&Reason { reason }).inc();
+    }
 }
 
 /// What becomes of reads that could be answered from the cache.
@@ -113,12 +174,16 @@ impl Default for Metrics {
             registry: Registry::with_prefix("pulso"),
             latency: Family::new_with_constructor(histogram as fn() -> Histogram),
             slow: Family::default(),
+            unsaid: Counter::default(),
             statements: Family::new_with_constructor(histogram as fn() -> Histogram),
             failed: Family::default(),
+            asked: Family::default(),
             in_flight: Gauge::default(),
             refused: Family::default(),
             pool: Family::default(),
+            connections: ConnectionMetrics::default(),
             cache: CacheMetrics::default(),
+            replicas: ReplicaMetrics::default(),
         };
         let r = &mut this.registry;
         r.register(
@@ -132,13 +197,30 @@ impl Default for Metrics {
             this.statements.clone(),
         );
         r.register("statement_failures", "Statements that ended with an error", this.failed.clone());
+        r.register("statements", "Statements run, by server: the primary, or a standby's address", this.asked.clone());
         r.register("http_slow_requests", "Requests that took longer than --slow-ms", this.slow.clone());
+        r.register(
+            "slow_lines_unsaid",
+            "Lines of slow requests and statements that were not written, since there were too many in one second",
+            this.unsaid.clone(),
+        );
         r.register("http_requests_in_flight", "Requests being answered at this moment", this.in_flight.clone());
         r.register("http_refused_requests", "Requests refused before any work, by reason", this.refused.clone());
         r.register(
             "pool_connections",
             "Connections of the pool for reads, by state; waiting are requests without one",
             this.pool.clone(),
+        );
+        r.register("http_connections", "Open connections", this.connections.open.clone());
+        r.register(
+            "http_refused_connections",
+            "Connections refused since --max-connections were open",
+            this.connections.refused.clone(),
+        );
+        r.register(
+            "http_cut_connections",
+            "Connections closed since they sent no request, or none in time, by reason",
+            this.connections.cut.clone(),
         );
         r.register("cache_hits", "Reads answered from the cache, by layer", this.cache.hits.clone());
         r.register("cache_misses", "Reads that a layer of the cache could not answer", this.cache.misses.clone());
@@ -166,6 +248,17 @@ impl Default for Metrics {
         );
         r.register("redis_up", "1 when Redis answered last time it was asked", this.cache.redis_up.clone());
         r.register("redis_errors", "Questions that Redis did not answer in time", this.cache.redis_errors.clone());
+        r.register(
+            "replica_fallbacks",
+            "Reads of figures that went to the primary although there are standbys, by cause",
+            this.replicas.fallbacks.clone(),
+        );
+        r.register(
+            "replica_lag_seconds",
+            "How long ago a standby was last known to lack nothing, to half a second",
+            this.replicas.lag.clone(),
+        );
+        r.register("replica_up", "1 while a standby answers and is one", this.replicas.up.clone());
         r.register("live_streams", "Open event streams", this.cache.live_streams.clone());
         this
     }
@@ -180,7 +273,18 @@ impl Metrics {
         }
     }
 
-    pub fn ran(&self, ran: Ran) {
+    /// Whether the next line of something slow is written, and how many were not since the last, if any.
+    pub fn slow_line(&self, lines: &Lines) -> Option<Option<u64>> {
+        let next = lines.next();
+        if next.is_none() {
+            self.unsaid.inc();
+        }
+        next
+    }
+
+    /// The server `target` ran a statement.
+    pub fn ran(&self, target: &str, ran: Ran) {
+        self.asked.get_or_create(&Target { target: target.to_owned() }).inc();
         let labels = Statement { statement: ran.statement };
         self.statements.get_or_create(&labels).observe(ran.took.as_secs_f64());
         if ran.failed {
@@ -231,7 +335,7 @@ struct JobOutcome {
 
 /// What the database knows: the same whichever service is asked.
 async fn of_database(state: &AppState) -> Result<String, ReadError> {
-    let client = state.client().await?;
+    let client = state.primary().await?;
     let views = client.query(sql!("metrics_views"), &[]).await?;
     let jobs = client.query(sql!("metrics_jobs"), &[]).await?;
     let mut registry = Registry::with_prefix("pulso");

@@ -1,9 +1,12 @@
 //! `pulso serve`: the figures over HTTP, and the housekeeping that keeps them cheap to read.
 
 pub mod access;
+mod asked;
 mod boundary;
 mod cache;
+mod cursor;
 pub mod feed;
+mod flights;
 mod listen;
 mod live;
 mod manners;
@@ -11,11 +14,13 @@ mod metrics;
 mod openapi;
 pub mod params;
 mod problem;
+pub mod replicas;
 mod routes;
 pub mod shared;
 mod slow;
 mod state;
 
+pub use listen::Limits;
 pub use openapi::openapi_json;
 pub use state::{AppState, Settings};
 
@@ -24,9 +29,10 @@ use crate::error::{Error, Kind, Result};
 use crate::read::Pooling;
 use crate::{fold, interrupt, job, logs, migrate, pooler, worker};
 use axum::Router;
+use axum::extract::{Request, State};
 use axum::http::{HeaderName, HeaderValue, Method, Uri, header};
-use axum::middleware::{from_fn, from_fn_with_state};
-use axum::serve::Listener as _;
+use axum::middleware::{Next, from_fn, from_fn_with_state};
+use axum::response::Response;
 use std::io::ErrorKind;
 use std::net::SocketAddr;
 use std::process::ExitCode;
@@ -34,6 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
+use tower::util::option_layer;
 use tower_http::catch_panic::CatchPanicLayer;
 use tower_http::compression::CompressionLayer;
 use tower_http::cors::CorsLayer;
@@ -57,9 +64,17 @@ pub struct ServeArgs {
     #[arg(long, env = "PULSO_POOL_SIZE", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=500), value_name = "N")]
     pub pool_size: u16,
 
-    /// Requests answered at once; more are told to come back
-    #[arg(long, default_value_t = 256, value_parser = clap::value_parser!(u16).range(1..), value_name = "N")]
+    /// Requests for figures answered at once; more wait for their turn, 5 seconds at most, and are then told to come back
+    #[arg(long, default_value_t = 1024, value_parser = clap::value_parser!(u16).range(1..), value_name = "N")]
     pub max_in_flight: u16,
+
+    /// Connections open at once; more are refused
+    #[arg(long, env = "PULSO_MAX_CONNECTIONS", default_value_t = Limits::default().connections, value_parser = connections, value_name = "N")]
+    pub max_connections: usize,
+
+    /// Seconds that a connection may stay open without a request; longer than a proxy in front keeps it
+    #[arg(long, env = "PULSO_KEEP_ALIVE", default_value_t = Limits::default().idle.as_secs(), value_parser = clap::value_parser!(u64).range(1..=3600), value_name = "SECONDS")]
+    pub keep_alive: u64,
 
     /// Run `pulso migrate up` first
     #[arg(long)]
@@ -100,6 +115,10 @@ pub struct ServeArgs {
     #[arg(long, env = "PULSO_POOLER", value_enum, default_value_t, value_name = "KIND")]
     pub pooler: pooler::Wish,
 
+    /// Standbys further behind are not read
+    #[arg(long, env = "PULSO_MAX_REPLICA_LAG", default_value = "2s", value_parser = replicas::lag, value_name = "TIME")]
+    pub max_replica_lag: Duration,
+
     /// Redis or Valkey in which several services share kept answers and the counts of rate limits
     #[arg(long, env = "PULSO_REDIS_URL", hide_env_values = true, value_name = "URL")]
     pub redis_url: Option<String>,
@@ -115,12 +134,13 @@ pub struct ServeArgs {
 
 pub async fn run(server: &Server, args: ServeArgs) -> Result<ExitCode> {
     logs::init("info", args.log_format);
-    let mut settings = args.settings()?;
+    let mut settings = args.settings(server.read_urls())?;
     let stop = interrupt::token();
     match stop.run_until_cancelled(prepare(server, &args)).await {
         Some(outcome) => settings.pooling = outcome?,
         None => return Ok(ExitCode::from(interrupt::EXIT_CODE)),
     }
+    listen::make_room(args.max_connections);
     let state = AppState::with(server.url_of_reads(), settings)?;
     let service = Service::start(state.clone(), args.listen, stop.clone()).await?;
     let direct = server.url();
@@ -136,21 +156,35 @@ pub async fn run(server: &Server, args: ServeArgs) -> Result<ExitCode> {
         }
     });
 
+    let counting = tokio::spawn(Arc::clone(&state.access).keep_count(direct.to_owned(), stop.clone()));
+
     stop.cancelled().await;
     tracing::info!("stopping; requests under way may finish");
     let outcome = service.finished().await;
-    let _ = tokio::time::timeout(Duration::from_secs(12), async { tokio::join!(folder, worker) }).await;
+    let _ = tokio::time::timeout(Duration::from_secs(12), async { tokio::join!(folder, worker, counting) }).await;
+    if let Err(error) = state.access.write_down(direct).await {
+        tracing::warn!(%error, "what keys were used for in the last seconds could not be written down");
+    }
     outcome.map(|()| ExitCode::SUCCESS)
 }
 
 impl ServeArgs {
-    pub fn settings(&self) -> Result<Settings> {
+    /// With the standbys that figures may be read from.
+    pub fn settings(&self, read_urls: &[String]) -> Result<Settings> {
         // Refused now, not at the first night.
+        for url in read_urls {
+            replicas::name(url)?;
+        }
         worker::Schedule::parse(&format!("daily {}", self.verify_at.as_deref().unwrap_or("04:30")), &self.time_zone)?;
         Ok(Settings {
             pool_size: self.pool_size.into(),
             pooling: Pooling::default(),
             max_in_flight: self.max_in_flight.into(),
+            limits: Limits {
+                connections: self.max_connections,
+                idle: Duration::from_secs(self.keep_alive),
+                ..Limits::default()
+            },
             access: access::Settings {
                 mode: self.auth,
                 tokens: access::Tokens::load(&self.tokens)?,
@@ -160,8 +194,18 @@ impl ServeArgs {
             slow: Duration::from_millis(self.slow_ms),
             explain_slow: self.explain_slow,
             redis: self.redis_url.as_deref().map(shared::Address::parse).transpose()?,
+            replicas: replicas::Settings {
+                urls: read_urls.to_vec(),
+                max_lag: self.max_replica_lag,
+                pooler: self.pooler,
+            },
         })
     }
+}
+
+fn connections(text: &str) -> Result<usize, String> {
+    let number = text.parse().ok().filter(|number| (1..=1_000_000).contains(number));
+    number.ok_or_else(|| "must be 1 to 1000000".to_owned())
 }
 
 fn origin(text: &str) -> Result<HeaderValue, String> {
@@ -176,14 +220,12 @@ fn origin(text: &str) -> Result<HeaderValue, String> {
 /// The database as the service needs it: migrated, by this call where it is told to. How reads reach it.
 async fn prepare(server: &Server, args: &ServeArgs) -> Result<Pooling> {
     server.require_sessions().await?;
-    let mut client = server.connect().await?;
     if args.migrate {
-        for step in migrate::up(&mut client).await? {
+        for step in migrate::up(&mut server.connect().await?).await? {
             tracing::info!(step, "migrated");
         }
-    } else {
-        migrate::require(&client).await?;
     }
+    let client = server.migrated().await?;
     if let Some(time) = &args.verify_at {
         job::reschedule(&client, "verify_rollups", &format!("daily {time}"), &args.time_zone, None).await?;
     }
@@ -208,18 +250,23 @@ fn api_router() -> OpenApiRouter<AppState> {
 
 /// Everything a request meets.
 pub fn router(state: AppState) -> Router {
-    let figures = routes::figures()
-        .layer(from_fn(manners::manners))
-        .layer(from_fn_with_state(state.clone(), access::admit))
-        .layer(from_fn_with_state(state.clone(), boundary::bounds));
+    let figures = routes::figures().layer(from_fn_with_state(state.clone(), guarded));
     // Guarded like the figures, and answered however busy those are.
     let watched =
         OpenApiRouter::new().routes(routes!(metrics::show)).layer(from_fn_with_state(state.clone(), access::admit));
     let (router, _) =
         OpenApiRouter::<AppState>::new().merge(figures).merge(watched).merge(routes::service()).split_for_parts();
-    let watch = boundary::Watch { metrics: Arc::clone(&state.metrics), slow: state.slow };
+    let watch = boundary::Watch::new(Arc::clone(&state.metrics), state.slow);
     let router = armoured(router, watch, &state.cors);
     router.with_state(state)
+}
+
+/// What a request for figures passes. One layer: each is cloned and boxed again for every request, and all that is within it.
+async fn guarded(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    let figures = |request: Request| manners::mannerly(request, |request| next.run(request));
+    let asked = |request: Request| asked::asked(&state, request, figures);
+    let admitted = |request: Request| access::admitted(&state, request, asked);
+    boundary::bounds(&state, request, admitted).await
 }
 
 /// The figures for requests that were let in already: those of a batch.
@@ -228,18 +275,20 @@ fn inner_figures(state: AppState) -> Router {
     router.layer(from_fn(manners::manners)).layer(CatchPanicLayer::custom(boundary::panicked)).with_state(state)
 }
 
-/// With what every request passes; the last layer is the outermost.
+/// With what every request passes, the outermost first.
 fn armoured<S: Clone + Send + Sync + 'static>(
     router: Router<S>,
     watch: boundary::Watch,
     origins: &[HeaderValue],
 ) -> Router<S> {
-    let router = router
-        .layer(RequestBodyLimitLayer::new(MAX_BODY_BYTES))
-        .layer(CatchPanicLayer::custom(boundary::panicked))
-        .layer(from_fn_with_state(watch, boundary::boundary));
-    let router = if origins.is_empty() { router } else { router.layer(cors(origins)) };
-    router.layer(CompressionLayer::new())
+    let cors = (!origins.is_empty()).then(|| cors(origins));
+    router.layer((
+        CompressionLayer::new(),
+        option_layer(cors),
+        from_fn_with_state(watch, boundary::boundary),
+        CatchPanicLayer::custom(boundary::panicked),
+        RequestBodyLimitLayer::new(MAX_BODY_BYTES),
+    ))
 }
 
 fn cors(origins: &[HeaderValue]) -> CorsLayer {
@@ -253,12 +302,15 @@ fn cors(origins: &[HeaderValue]) -> CorsLayer {
             header::CACHE_CONTROL,
             HeaderName::from_static("x-request-id"),
             HeaderName::from_static("last-event-id"),
+            asked::AFTER,
         ])
         .expose_headers([
             header::ETAG,
+            header::LINK,
             header::RETRY_AFTER,
             HeaderName::from_static("x-request-id"),
             HeaderName::from_static("ratelimit-remaining"),
+            asked::HELD,
         ])
         .max_age(Duration::from_secs(3600))
 }
@@ -266,14 +318,14 @@ fn cors(origins: &[HeaderValue]) -> CorsLayer {
 /// A service that listens.
 pub struct Service {
     address: SocketAddr,
-    task: JoinHandle<Result<()>>,
+    task: JoinHandle<()>,
 }
 
 impl Service {
     /// Listens until `stop` is cancelled, then lets requests under way finish within the drain's deadline.
     pub async fn start(state: AppState, listen: SocketAddr, stop: CancellationToken) -> Result<Self> {
         state.access.settle(listen, &state).await?;
-        let listener = listen::Patient::bind(listen).map_err(|error| bind_error(listen, &error))?;
+        let listener = listen::bind(listen).map_err(|error| bind_error(listen, &error))?;
         let address = listener.local_addr()?;
         let closing = state.stop.clone();
         let task = tokio::spawn(async move {
@@ -282,25 +334,22 @@ impl Service {
                 stopped.cancelled().await;
                 closing.cancel();
             });
-            let serving =
-                axum::serve(listener, router(state.clone())).with_graceful_shutdown(stop.clone().cancelled_owned());
+            let (metrics, at_once) = (Arc::clone(&state.metrics), state.permits.available_permits());
+            let serving = listen::serve(listener, router(state.clone()), state.limits, at_once, metrics, stop.clone());
             let sockets = state.sockets.clone();
             let served = async move {
-                let outcome = serving.into_future().await;
+                serving.await;
                 // WebSockets outlive the requests that they came by.
                 sockets.close();
                 sockets.wait().await;
-                outcome
             };
-            let outcome = tokio::select! {
-                outcome = served => outcome.map_err(Error::from),
+            tokio::select! {
+                () = served => {}
                 () = async { stop.cancelled().await; tokio::time::sleep(DRAIN).await } => {
                     tracing::warn!(deadline_s = DRAIN.as_secs(), "some requests did not finish in time");
-                    Ok(())
                 }
             };
             state.close();
-            outcome
         });
         Ok(Self { address, task })
     }
@@ -311,7 +360,7 @@ impl Service {
 
     /// Waits for the end of the service.
     pub async fn finished(self) -> Result<()> {
-        self.task.await.map_err(|error| Error::failed(format!("the service ended: {error}")))?
+        self.task.await.map_err(|error| Error::failed(format!("the service ended: {error}")))
     }
 }
 
@@ -337,7 +386,7 @@ mod tests {
         async fn fails() -> &'static str {
             panic!("the password is 1234")
         }
-        let watch = boundary::Watch { metrics: Arc::default(), slow: Duration::from_secs(1) };
+        let watch = boundary::Watch::new(Arc::default(), Duration::from_secs(1));
         let router: Router = armoured(Router::new().route("/", axum::routing::get(fails)), watch, &[]);
         let request = Request::get("/").body(Body::empty()).expect("a request");
         let response = router.oneshot(request).await.expect("an answer");

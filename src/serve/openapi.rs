@@ -99,10 +99,95 @@ fn complete(document: &mut Value) {
             for (status, title, kind, description) in REFUSALS {
                 operation["responses"][status] = refusal(status, title, kind, description, path);
             }
+            if path.starts_with("/v1") && path != "/v1/live" && path != "/v1/freshness" {
+                as_of(operation);
+            }
             if method == "get" && path.starts_with("/v1") && path != "/v1/live" {
                 in_part(operation);
             }
         }
+    }
+    with_examples(document);
+}
+
+/// An example for each JSON answer and body that has none, put together from those of its members.
+fn with_examples(document: &mut Value) {
+    let schemas = document["components"]["schemas"].clone();
+    let Some(paths) = document["paths"].as_object_mut() else { return };
+    for operation in paths.values_mut().filter_map(Value::as_object_mut).flat_map(|item| item.values_mut()) {
+        let Some(operation) = operation.as_object_mut() else { continue };
+        let mut contents: Vec<&mut Value> = Vec::new();
+        for (part, value) in operation.iter_mut() {
+            match part.as_str() {
+                "responses" => {
+                    let answers = value.as_object_mut().into_iter().flat_map(|all| all.values_mut());
+                    contents.extend(answers.filter_map(|answer| answer.get_mut("content")));
+                }
+                "requestBody" => contents.extend(value.get_mut("content")),
+                _ => {}
+            }
+        }
+        for content in contents.into_iter().filter_map(Value::as_object_mut) {
+            for (kind, media) in content.iter_mut() {
+                if kind.ends_with("json") && media.get("example").is_none() && media.get("examples").is_none() {
+                    media["example"] = example(&media["schema"], &schemas, 0);
+                }
+            }
+            // An answer in part: one member of the whole.
+            let whole = content.get("application/json").and_then(|media| media["example"].as_object());
+            let member = whole.and_then(|members| members.iter().next()).map(|(name, value)| json!({ name: value }));
+            if let (Some(member), Some(part)) = (member, content.get_mut(super::manners::PARTIAL)) {
+                part["example"] = member;
+            }
+        }
+    }
+}
+
+/// Schemas do not nest deeper than this; a schema of itself would without end.
+const MAX_DEPTH: usize = 12;
+
+fn example(schema: &Value, schemas: &Value, depth: usize) -> Value {
+    if depth > MAX_DEPTH {
+        return Value::Null;
+    }
+    let of = |schema: &Value| example(schema, schemas, depth + 1);
+    if let Some(own) = schema.get("example").or_else(|| schema["examples"].get(0)) {
+        return own.clone();
+    }
+    if let Some(name) = schema["$ref"].as_str().and_then(|path| path.rsplit('/').next()) {
+        return of(&schemas[name]);
+    }
+    if let Some(parts) = schema["allOf"].as_array() {
+        let members = parts.iter().filter_map(|part| of(part).as_object().cloned()).flatten();
+        return members.collect::<serde_json::Map<_, _>>().into();
+    }
+    for choice in ["oneOf", "anyOf"] {
+        let some = schema[choice].as_array().and_then(|all| all.iter().find(|one| one["type"] != "null"));
+        if let Some(some) = some {
+            return of(some);
+        }
+    }
+    if let Some(first) = schema["enum"].get(0) {
+        return first.clone();
+    }
+    let kind = match &schema["type"] {
+        Value::Array(kinds) => kinds.iter().find_map(|kind| kind.as_str().filter(|kind| *kind != "null")),
+        kind => kind.as_str(),
+    };
+    match (kind, schema["format"].as_str()) {
+        (Some("object"), _) => {
+            let members = schema["properties"].as_object().into_iter().flatten();
+            members.map(|(name, member)| (name.clone(), of(member))).collect::<serde_json::Map<_, _>>().into()
+        }
+        (Some("array"), _) => json!([of(&schema["items"])]),
+        (Some("boolean"), _) => json!(true),
+        (Some("integer" | "number"), _) => schema.get("minimum").cloned().unwrap_or(json!(1)),
+        (Some("string"), Some("uuid")) => json!("5b2c7b7e-4b0e-4a63-9b0e-0c4e0d3c7a11"),
+        (Some("string"), Some("date")) => json!("2026-07-30"),
+        (Some("string"), Some("date-time")) => json!("2026-07-30T14:00:00Z"),
+        (Some("string"), _) => json!("text"),
+        // Of any kind.
+        _ => json!({}),
     }
 }
 
@@ -129,6 +214,31 @@ fn refusal(status: &str, title: &str, kind: &str, description: &str, path: &str)
     })
 }
 
+/// A position in the primary's log, which each route of figures can be asked for and tells.
+fn as_of(operation: &mut Value) {
+    add_parameter(
+        operation,
+        json!({
+            "name": "Pulso-After-Lsn", "in": "header", "required": false,
+            "description": "A position in the primary's log, as `pg_current_wal_lsn()` tells it after a commit: the answer holds all that was acknowledged up to it, whatever is kept and whichever standby is read. One that the database has not reached is refused",
+            "schema": { "type": "string", "pattern": "^[0-9A-Fa-f]{1,8}/[0-9A-Fa-f]{1,8}$", "examples": ["0/0"] }
+        }),
+    );
+    operation["responses"]["200"]["headers"] = json!({
+        "Pulso-Lsn": {
+            "description": "The answer holds all that was acknowledged up to this position in the primary's log",
+            "schema": { "type": "string" }
+        }
+    });
+}
+
+fn add_parameter(operation: &mut Value, parameter: Value) {
+    match operation["parameters"].as_array_mut() {
+        Some(parameters) => parameters.push(parameter),
+        None => operation["parameters"] = json!([parameter]),
+    }
+}
+
 /// `fields=` and ETag, which `manners` gives to each route of figures.
 fn in_part(operation: &mut Value) {
     let parameter = json!({
@@ -136,15 +246,12 @@ fn in_part(operation: &mut Value) {
         "description": "Only these members of the answer, separated by commas; members of members after a dot, as `net_usd,hourly.hour`. The answer is then of type application/vnd.pulso.partial+json",
         "schema": { "type": "string", "pattern": "^[A-Za-z0-9_]+(\\.[A-Za-z0-9_]+){0,3}(,[A-Za-z0-9_]+(\\.[A-Za-z0-9_]+){0,3})*$" }
     });
-    match operation["parameters"].as_array_mut() {
-        Some(parameters) => parameters.push(parameter),
-        None => operation["parameters"] = json!([parameter]),
-    }
+    add_parameter(operation, parameter);
     operation["responses"]["304"] =
         json!({ "description": "The answer is what the caller has: `If-None-Match` named its `ETag`" });
     let answer = &mut operation["responses"]["200"];
     answer["content"][super::manners::PARTIAL] = json!({ "schema": { "type": "object" } });
-    answer["headers"] = json!({
-        "ETag": { "description": "Changes with the answer; send it back as `If-None-Match`", "schema": { "type": "string" } }
+    answer["headers"]["ETag"] = json!({
+        "description": "Changes with the answer; send it back as `If-None-Match`", "schema": { "type": "string" }
     });
 }

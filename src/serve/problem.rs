@@ -227,7 +227,7 @@ impl From<ReadError> for Problem {
                 Self::unavailable("The database lacks the tables or views this service reads: run `pulso migrate up`.")
                     .caused_by(cause)
             }
-            ReadError::Failed(_) => Self::internal(cause),
+            ReadError::NotFound(_) | ReadError::Failed(_) => Self::internal(cause),
         }
     }
 }

@@ -224,9 +224,24 @@ async fn an_empty_day_has_zeros_and_nulls() {
 
 #[tokio::test]
 async fn stores_come_in_pages() {
-    let (_db, http, _) = open_shops().await;
-    let first = ok(&http, "/v1/stores?limit=1").await;
-    assert_eq!((first["stores"][0]["name"].as_str(), first["next"].as_str()), (Some("Abasto"), Some(GROCERY)));
-    let second = ok(&http, &format!("/v1/stores?limit=1&after={GROCERY}")).await;
-    assert_eq!((second["stores"][0]["day_start"].as_str(), &second["next"]), (Some("04:00"), &Value::Null));
+    let (_db, http, sql) = open_shops().await;
+    let answer = http.get("/v1/stores?limit=1").await;
+    let first = answer.json();
+    assert_eq!(first["stores"][0]["name"], "Abasto");
+    let next = first["next"].as_str().unwrap();
+    let link = answer.header("link").to_owned();
+    assert_eq!(link, format!("</v1/stores?limit=1&after={next}>; rel=\"next\""));
+    // The place outlives the shop that it names, and one that comes before it changes nothing.
+    sql.batch_execute("update stores set name = 'Zapatería' where name = 'Abasto'; insert into stores (id, name) values (gen_random_uuid(), 'Aa')").await.unwrap();
+    let second = ok(&http, link.trim_start_matches('<').split('>').next().unwrap()).await;
+    assert_eq!(
+        (second["stores"][0]["name"].as_str(), second["stores"][0]["day_start"].as_str()),
+        (Some("Bar"), Some("04:00"))
+    );
+    let third = ok(&http, &format!("/v1/stores?limit=1&after={}", second["next"].as_str().unwrap())).await;
+    assert_eq!((third["stores"][0]["name"].as_str(), &third["next"]), (Some("Zapatería"), &Value::Null));
+    for bad in [GROCERY.to_owned(), next[1..].to_owned(), format!("{next}A"), String::new(), "x".repeat(5000)] {
+        let answer = http.get(&format!("/v1/stores?after={bad}")).await;
+        assert_eq!((answer.status.as_u16(), answer.fields()), (400, vec!["after".to_owned()]), "{bad}");
+    }
 }

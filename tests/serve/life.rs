@@ -53,7 +53,7 @@ async fn ready_follows_the_database_and_health_does_not() {
 async fn connections_that_are_all_busy_are_a_503_in_time() {
     let db = Db::migrated().await;
     let state = AppState::new(db.url(), 1, 8).expect("a pool");
-    let held = state.client().await.expect("the only connection");
+    let held = state.primary().await.expect("the only connection");
     let http = Client::over(state);
     let began = Instant::now();
     let answer = http.get("/v1/stores").await;
@@ -80,7 +80,7 @@ async fn a_read_that_hangs_is_a_504_and_frees_its_connection() {
 async fn more_requests_than_may_run_are_told_to_come_back() {
     let db = Db::migrated().await;
     let state = AppState::new(db.url(), 1, 1).expect("a pool");
-    let held = state.client().await.expect("the only connection");
+    let held = state.primary().await.expect("the only connection");
     let http = Client::over(state);
     let (first, second) = tokio::join!(http.get("/v1/stores"), http.get("/v1/stores"));
     drop(held);

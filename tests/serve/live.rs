@@ -18,10 +18,10 @@ use tokio_tungstenite::{MaybeTlsStream, WebSocketStream, connect_async};
 use tokio_util::sync::CancellationToken;
 
 /// A stream of events over a socket.
-struct Events(TcpStream, String);
+pub struct Events(TcpStream, pub String);
 
 impl Events {
-    async fn open(address: &str, path: &str, headers: &str) -> Self {
+    pub async fn open(address: &str, path: &str, headers: &str) -> Self {
         let mut socket = TcpStream::connect(address).await.unwrap();
         socket
             .write_all(format!("GET {path} HTTP/1.1\r\nhost: x\r\naccept-encoding: gzip\r\n{headers}\r\n").as_bytes())
@@ -34,7 +34,7 @@ impl Events {
         this
     }
 
-    async fn until(&mut self, text: &str) {
+    pub async fn until(&mut self, text: &str) {
         let read = async {
             let mut buffer = [0; 4096];
             while !self.1.contains(text) {
@@ -105,10 +105,10 @@ async fn changes_are_streamed_to_those_who_may_see_them() {
 }
 
 /// A stream over a WebSocket.
-struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
+pub struct Socket(WebSocketStream<MaybeTlsStream<TcpStream>>);
 
 impl Socket {
-    async fn open(address: &str, path: &str, headers: &[(&'static str, &str)]) -> Result<(Self, HeaderMap), Error> {
+    pub async fn open(address: &str, path: &str, headers: &[(&'static str, &str)]) -> Result<(Self, HeaderMap), Error> {
         let mut request = format!("ws://{address}{path}").into_client_request().unwrap();
         for (name, value) in headers {
             request.headers_mut().insert(*name, value.parse().unwrap());
@@ -127,7 +127,7 @@ impl Socket {
         }
     }
 
-    async fn event(&mut self) -> Value {
+    pub async fn event(&mut self) -> Value {
         match self.next().await {
             Message::Text(text) => serde_json::from_str(&text).expect("JSON"),
             other => panic!("{other:?} is no event"),

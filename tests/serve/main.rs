@@ -5,12 +5,15 @@
 mod common;
 
 mod access;
+mod bounds;
 mod cached;
 mod client;
 mod conformance;
 mod exchange;
 mod figures;
 mod housekeeping;
+mod isolation;
+mod keys;
 mod kpis;
 mod life;
 mod live;
@@ -18,6 +21,7 @@ mod manners;
 mod observe;
 mod pooler;
 mod redis;
+mod replicas;
 mod scope;
 mod sender;
 mod shop;

@@ -175,3 +175,52 @@ async fn the_openapi_document_lists_each_route_and_what_it_may_answer() {
     let served = Client::to(db.url()).get("/openapi.json").await;
     assert_eq!((served.header("content-type"), served.json()), ("application/json", document));
 }
+
+/// Each schema as a document of its own, so that references in it lead somewhere.
+fn checks(document: &serde_json::Value, schema: &serde_json::Value) -> jsonschema::Validator {
+    let mut whole = schema.clone();
+    if let Some(members) = whole.as_object_mut() {
+        members.insert("components".to_owned(), document["components"].clone());
+    }
+    jsonschema::draft202012::options()
+        .should_validate_formats(true)
+        .build(&whole)
+        .unwrap_or_else(|error| panic!("{error} in {schema}"))
+}
+
+#[test]
+fn every_operation_of_the_document_has_examples_that_its_schemas_accept() {
+    let document: serde_json::Value = serde_json::from_str(&pulso::serve::openapi_json().unwrap()).unwrap();
+    let (mut seen, mut operations) = (0, 0);
+    for (path, item) in document["paths"].as_object().unwrap() {
+        for (method, operation) in item.as_object().unwrap() {
+            operations += 1;
+            let bodies =
+                operation["responses"].as_object().unwrap().iter().map(|(status, answer)| (status.as_str(), answer));
+            for (what, answer) in bodies.chain([("body", &operation["requestBody"])]) {
+                for (kind, media) in answer["content"].as_object().into_iter().flatten() {
+                    if !kind.ends_with("json") {
+                        continue;
+                    }
+                    let example =
+                        media.get("example").unwrap_or_else(|| panic!("{method} {path} {what} {kind} has no example"));
+                    let wrong: Vec<String> = checks(&document, &media["schema"])
+                        .iter_errors(example)
+                        .map(|error| format!("{}: {error}", error.instance_path))
+                        .collect();
+                    assert!(wrong.is_empty(), "{method} {path} {what}: {wrong:?} in {example}");
+                    seen += 1;
+                }
+            }
+            for parameter in operation["parameters"].as_array().into_iter().flatten() {
+                if let Some(example) = parameter.get("example") {
+                    assert!(checks(&document, &parameter["schema"]).is_valid(example), "{path} {}", parameter["name"]);
+                }
+            }
+        }
+    }
+    assert!(operations >= 20 && seen >= 150, "{operations} operations, {seen} examples");
+    // What is wrong is found.
+    let schema = serde_json::json!({"$ref": "#/components/schemas/Dashboard"});
+    assert!(!checks(&document, &schema).is_valid(&serde_json::json!({"store_id": 1})));
+}

@@ -7,8 +7,6 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pulso::cluster::{Cluster, Options};
 use std::collections::{BTreeMap, BTreeSet};
-use std::io::{BufRead, BufReader};
-use std::process::{Command, Stdio};
 
 /// What `promtool check metrics` looks at, and OpenMetrics asks for: each family described once and with a type, names of
 /// one form, base units, `_total` on counters and on nothing else, labels that do not repeat the name, an end.
@@ -73,17 +71,12 @@ async fn slow_statements_are_named_with_their_plans_and_out_of_pg_stat_statement
 
     let home = Scratch::new();
     let log = home.0.join("log");
-    let mut service = Command::new(env!("CARGO_BIN_EXE_pulso"))
-        .args(["serve", "--listen", "127.0.0.1:0", "--slow-ms", "0", "--explain-slow", "--log-format", "json"])
-        .env("DATABASE_URL", cluster.url())
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(std::fs::File::create(&log).unwrap())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    BufReader::new(service.stdout.take().unwrap()).read_line(&mut line).unwrap();
-    let address = line.trim().rsplit("http://").next().unwrap().to_owned();
+    let (mut service, address) = crate::stage::serve(|command| {
+        command
+            .args(["--slow-ms", "0", "--explain-slow", "--log-format", "json"])
+            .env("DATABASE_URL", cluster.url())
+            .stderr(std::fs::File::create(&log).unwrap())
+    });
     // Past the cache: the second would come out of it.
     let ask =
         |path: &str| format!("GET {path} HTTP/1.1\r\nhost: x\r\nconnection: close\r\ncache-control: no-cache\r\n\r\n");

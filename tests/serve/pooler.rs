@@ -15,9 +15,9 @@ use std::time::{Duration, Instant};
 use tokio_postgres::SimpleQueryMessage;
 
 /// A PgBouncer of the test's own, in front of one database.
-struct Bouncer {
+pub struct Bouncer {
     process: Child,
-    url: String,
+    pub url: String,
     direct: String,
     program: PathBuf,
     home: Scratch,
@@ -25,8 +25,14 @@ struct Bouncer {
 
 impl Bouncer {
     async fn start(program: PathBuf, db: &Db, mode: &str) -> Self {
+        Self::before(program, db.url(), &db.name, mode).await
+    }
+
+    /// In front of the database of this name, which `direct` leads to.
+    pub async fn before(program: PathBuf, direct: &str, name: &str, mode: &str) -> Self {
         let home = Scratch::new();
-        let direct: tokio_postgres::Config = db.url().parse().unwrap();
+        let url_of_server = direct;
+        let direct: tokio_postgres::Config = direct.parse().unwrap();
         let host = match &direct.get_hosts()[0] {
             tokio_postgres::config::Host::Unix(dir) => dir.display().to_string(),
             tokio_postgres::config::Host::Tcp(name) => name.clone(),
@@ -39,8 +45,8 @@ impl Bouncer {
             direct.get_ports()[0]
         );
         std::fs::write(home.0.join("pgbouncer.ini"), settings).unwrap();
-        let url = format!("postgresql://postgres@127.0.0.1:{port}/{}", db.name);
-        let mut this = Self { process: spawn(&program, &home), url, direct: db.url().to_owned(), program, home };
+        let url = format!("postgresql://postgres@127.0.0.1:{port}/{name}");
+        let mut this = Self { process: spawn(&program, &home), url, direct: url_of_server.to_owned(), program, home };
         this.answers().await;
         this
     }
@@ -52,6 +58,12 @@ impl Bouncer {
             assert!(Instant::now() < deadline, "PgBouncer does not answer");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+    }
+
+    pub async fn restart(&mut self) {
+        self.stop();
+        self.process = spawn(&self.program, &self.home);
+        self.answers().await;
     }
 
     fn stop(&mut self) {
@@ -102,7 +114,7 @@ fn version(program: &PathBuf) -> (u32, u32) {
 }
 
 /// PgBouncers of this machine before 1.21, or from there on.
-fn programs(newer: bool) -> Option<PathBuf> {
+pub fn programs(newer: bool) -> Option<PathBuf> {
     let found = other_programs("pgbouncer").into_iter().find(|program| (version(program) >= (1, 21)) == newer);
     if found.is_none() {
         let which = if newer { "from 1.21 on" } else { "before 1.21" };
@@ -163,8 +175,7 @@ async fn reads_through(program: PathBuf, expected: Pooling) {
     // It comes and goes.
     bouncer.stop();
     assert_eq!(http.get(&paths[0]).await.status, 503);
-    bouncer.process = spawn(&bouncer.program, &bouncer.home);
-    bouncer.answers().await;
+    bouncer.restart().await;
     assert_eq!(http.get(&paths[0]).await.status, 200);
 }
 
@@ -208,18 +219,9 @@ async fn what_needs_a_session_asks_for_the_server_itself() {
     assert_eq!(pooler::look(&session.url).await.unwrap(), Pooling::Session);
 
     // With the server's own address all of it works: reads through the pooler, the feed past it.
-    let mut service = Command::new(env!("CARGO_BIN_EXE_pulso"))
-        .args(["serve", "--listen", "127.0.0.1:0"])
-        .env("DATABASE_URL", &bouncer.url)
-        .env("PULSO_DIRECT_URL", &bouncer.direct)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null())
-        .spawn()
-        .unwrap();
-    let mut line = String::new();
-    std::io::BufRead::read_line(&mut std::io::BufReader::new(service.stdout.take().unwrap()), &mut line).unwrap();
-    let address = line.trim().rsplit("http://").next().unwrap().to_owned();
+    let (mut service, address) = crate::stage::serve(|command| {
+        command.env("DATABASE_URL", &bouncer.url).env("PULSO_DIRECT_URL", &bouncer.direct)
+    });
     let sql = db.connect().await;
     let ask = format!("GET /v1/stores/{GROCERY}/dashboard HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n");
     let deadline = Instant::now() + Duration::from_secs(40);

@@ -15,14 +15,14 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// A Redis of one test's own, on a socket; gone with the test.
-struct Redis {
+pub struct Redis {
     dir: Scratch,
     server: Child,
 }
 
 impl Redis {
     /// `None`, and said so, where there is no redis-server.
-    async fn start() -> Option<Self> {
+    pub async fn start() -> Option<Self> {
         let dir = Scratch::new();
         match Self::launch(&dir) {
             Ok(server) => {
@@ -46,7 +46,7 @@ impl Redis {
             .spawn()
     }
 
-    fn url(&self) -> String {
+    pub fn url(&self) -> String {
         format!("unix://{}/redis.sock", self.dir.0.display())
     }
 
@@ -62,12 +62,12 @@ impl Redis {
         }
     }
 
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         self.server.kill().unwrap();
         self.server.wait().unwrap();
     }
 
-    fn restart(&mut self) {
+    pub fn restart(&mut self) {
         self.server = Self::launch(&self.dir).unwrap();
     }
 

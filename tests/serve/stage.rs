@@ -8,6 +8,8 @@ use axum::http::Request;
 use pulso::cluster::{Cluster, Options};
 use pulso::serve::AppState;
 use serde_json::{Value, json};
+use std::io::{BufRead, BufReader};
+use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
@@ -25,13 +27,23 @@ pub struct Stage {
 }
 
 impl Stage {
-    /// Two shops, and a service that follows the feed.
-    pub async fn open() -> Self {
+    /// An empty database in which a worker will fold.
+    pub async fn database() -> Db {
         // Each database has a worker, and a cluster only so many: these tests do not wait for those of the others.
         let cluster = STAGES.get_or_init(async || Cluster::start(&Options::temporary()).await.expect("a server")).await;
-        let db = Db::empty_in(cluster).await.migrate().await;
+        Db::empty_in(cluster).await
+    }
+
+    /// Two shops, and a service that follows the feed.
+    pub async fn open() -> Self {
+        let db = Self::database().await.migrate().await;
         let sql = db.connect().await;
         shop::open(&sql).await;
+        Self::over(db, sql).await
+    }
+
+    /// A service that follows the feed, over shops that there are.
+    pub async fn over(db: Db, sql: tokio_postgres::Client) -> Self {
         // The feed counts only while the extension's worker runs; the launcher starts it within seconds.
         let deadline = Instant::now() + Duration::from_secs(30);
         while !sql.query_one("select pulso.folder_running()", &[]).await.unwrap().get::<_, bool>(0) {
@@ -50,11 +62,13 @@ impl Stage {
     /// Waits until so many sessions listen.
     pub async fn listening(&self, sessions: i64) {
         let deadline = Instant::now() + Duration::from_secs(20);
-        let listening = "select count(*) from pg_stat_activity where application_name = 'pulso feed' and query like '%folder_running%' and datname = current_database()";
+        let listening = "select count(*) from pg_stat_activity where application_name = 'pulso feed' and query ~ 'folder_running|pg_current_wal_flush_lsn' and datname = current_database()";
         while self.sql.query_one(listening, &[]).await.unwrap().get::<_, i64>(0) < sessions {
             assert!(Instant::now() < deadline, "nobody listens");
             tokio::time::sleep(Duration::from_millis(20)).await;
         }
+        // Answered, too.
+        tokio::time::sleep(Duration::from_millis(100)).await;
     }
 
     /// The feed's first notification, taken in; asked with a key where there are keys, so that it stays known that there are.
@@ -108,10 +122,27 @@ pub fn change(store: &str, day: &str) -> Value {
 }
 
 pub fn key(db: &Db, name: &str, store: &str) -> String {
-    let output = std::process::Command::new(env!("CARGO_BIN_EXE_pulso"))
+    let output = Command::new(env!("CARGO_BIN_EXE_pulso"))
         .args(["key", "create", name, "--store", store])
         .env("DATABASE_URL", db.url())
         .output()
         .unwrap();
     String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
+/// `pulso serve` as a process of its own, on a port of its own, as `set` wants it; and its address, once it listens. What it says
+/// goes nowhere unless `set` gives it a place.
+pub fn serve(set: impl FnOnce(&mut Command) -> &mut Command) -> (Child, String) {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_pulso"));
+    command
+        .args(["serve", "--listen", "127.0.0.1:0"])
+        .stdin(Stdio::null())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null());
+    let mut process = set(&mut command).spawn().unwrap();
+    let mut line = String::new();
+    BufReader::new(process.stdout.take().unwrap()).read_line(&mut line).unwrap();
+    let address = line.trim().rsplit("http://").next().unwrap().to_owned();
+    assert!(!address.is_empty(), "pulso serve does not start");
+    (process, address)
 }

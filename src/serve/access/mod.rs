@@ -4,10 +4,13 @@
 //! is about by `StoreId`, and that is given only if the principal may see it: a route cannot forget to look.
 
 mod limit;
+mod tally;
 mod token;
 
 pub use token::{TokenArgs, Tokens};
 
+use super::cache::hex;
+use super::flights::Flights;
 use super::problem::Problem;
 use super::shared::Shared;
 use super::state::AppState;
@@ -26,6 +29,7 @@ use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
+use tally::{Tallies, Tally};
 use tokio_postgres::Row;
 use uuid::Uuid;
 
@@ -77,15 +81,17 @@ pub struct Principal {
     pub role: Role,
     pub stores: Scope,
     per_minute: Option<u32>,
+    /// What a key was used for; tokens are their issuer's to count.
+    pub tally: Option<Arc<Tally>>,
 }
 
 impl Principal {
     /// Whoever asks where nobody has to say who it is.
     fn anybody() -> Self {
-        Self { id: None, role: Role::Admin, stores: Scope::All, per_minute: None }
+        Self { id: None, role: Role::Admin, stores: Scope::All, per_minute: None, tally: None }
     }
 
-    fn from_row(row: &Row) -> Result<Self, tokio_postgres::Error> {
+    fn from_row(row: &Row, tallies: &Tallies) -> Result<Self, tokio_postgres::Error> {
         let name: String = row.try_get("name")?;
         // The table's check knows no other role; one that did not parse would see least.
         let role = row.try_get::<_, &str>("role")?.parse().unwrap_or(Role::Viewer);
@@ -94,7 +100,8 @@ impl Principal {
             Some(stores) => Scope::Only(stores.into_iter().collect()),
         };
         let per_minute = row.try_get::<_, Option<i32>>("per_minute")?.map(i32::unsigned_abs);
-        Ok(Self { id: Some(format!("key {name}")), role, stores, per_minute })
+        let tally = Some(tallies.of(&name));
+        Ok(Self { id: Some(format!("key {name}")), role, stores, per_minute, tally })
     }
 
     pub fn needs(&self, role: Role) -> Result<(), Problem> {
@@ -127,7 +134,11 @@ pub struct Access {
     /// When it was last looked whether there are keys, and whether there were.
     looked: Mutex<Option<(Instant, bool)>>,
     believed: Cache<Vec<u8>, Arc<Principal>>,
+    /// What is believed ends for all who ask in the same moment.
+    looks: Flights<Result<bool, ReadError>>,
+    key_reads: Flights<Result<Option<Principal>, ReadError>>,
     limiter: Limiter,
+    tallies: Tallies,
     shared: Option<Arc<Shared>>,
 }
 
@@ -136,7 +147,17 @@ impl Access {
     pub fn new(settings: Settings, shared: Option<Arc<Shared>>) -> Self {
         let closed = AtomicBool::new(settings.mode == Mode::Required || !settings.tokens.is_empty());
         let believed = Cache::builder().max_capacity(MAX_BELIEVED).time_to_live(BELIEVED).build();
-        Self { settings, closed, looked: Mutex::new(None), believed, limiter: Limiter::default(), shared }
+        Self {
+            settings,
+            closed,
+            looked: Mutex::new(None),
+            believed,
+            looks: Flights::default(),
+            key_reads: Flights::default(),
+            limiter: Limiter::default(),
+            tallies: Tallies::default(),
+            shared,
+        }
     }
 
     /// Before the service listens: on an address that others reach, nobody comes in without saying who it is.
@@ -163,10 +184,12 @@ impl Access {
         if let Some((_, has)) = known.filter(|(at, _)| at.elapsed() < BELIEVED) {
             return Ok(has);
         }
-        let client = state.client().await?;
-        let has = client.query_one(sql!("has_keys"), &[]).await?.try_get(0)?;
-        *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), has));
-        Ok(has)
+        let look = || async {
+            let has = state.primary().await?.query_one(sql!("has_keys"), &[]).await?.try_get(0)?;
+            *self.looked.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), has));
+            Ok(has)
+        };
+        self.looks.share("", look).await
     }
 
     /// Who sends these headers.
@@ -187,14 +210,15 @@ impl Access {
         if let Some(known) = self.believed.get(&hash) {
             return Ok(known.as_ref().clone());
         }
-        let client = state.client().await?;
-        let row = client.query_opt(sql!("api_key"), &[&hash]).await.map_err(ReadError::from)?;
-        let Some(row) = row else {
-            return Err(Problem::unauthorized("The key is unknown, revoked or expired."));
-        };
-        let principal = Principal::from_row(&row).map_err(ReadError::from)?;
-        self.believed.insert(hash, Arc::new(principal.clone()));
-        Ok(principal)
+        let known = self.key_reads.share(&hex(&hash), || self.read_key(&hash, state)).await?;
+        known.ok_or_else(|| Problem::unauthorized("The key is unknown, revoked or expired."))
+    }
+
+    async fn read_key(&self, hash: &Vec<u8>, state: &AppState) -> Result<Option<Principal>, ReadError> {
+        let Some(row) = state.primary().await?.query_opt(sql!("api_key"), &[hash]).await? else { return Ok(None) };
+        let principal = Principal::from_row(&row, &self.tallies)?;
+        self.believed.insert(hash.clone(), Arc::new(principal.clone()));
+        Ok(Some(principal))
     }
 
     /// Counts `requests` of a caller.
@@ -233,18 +257,39 @@ fn beside_protocol(headers: &HeaderMap) -> Option<&str> {
     protocols.split(',').find_map(|one| one.trim().strip_prefix("bearer.")).filter(|key| key.len() <= 8192)
 }
 
+/// As a layer of its own.
+pub async fn admit(State(state): State<AppState>, request: Request, next: Next) -> Response {
+    admitted(&state, request, |request| next.run(request)).await
+}
+
 /// Lets in whoever may, counts it, and puts its `Principal` into the request.
-pub async fn admit(State(state): State<AppState>, mut request: Request, next: Next) -> Response {
-    let principal = match state.access.principal(request.headers(), &state).await {
+pub async fn admitted<F>(state: &AppState, mut request: Request, answer: impl FnOnce(Request) -> F) -> Response
+where
+    F: Future<Output = Response>,
+{
+    let principal = match state.access.principal(request.headers(), state).await {
         Ok(principal) => principal,
         Err(problem) => return problem.into_response(),
     };
+    let tally = principal.tally.clone();
+    if let Some(tally) = &tally {
+        tally.asked(1);
+    }
     let left = match state.access.count(&principal, 1).await {
         Ok(left) => left,
-        Err(problem) => return problem.into_response(),
+        Err(problem) => {
+            let refused = problem.into_response();
+            if let Some(tally) = &tally {
+                tally.answered(refused.status());
+            }
+            return refused;
+        }
     };
     request.extensions_mut().insert(principal);
-    let mut response = next.run(request).await;
+    let mut response = answer(request).await;
+    if let Some(tally) = &tally {
+        tally.answered(response.status());
+    }
     if let Some(left) = left {
         let headers = response.headers_mut();
         headers.insert(HeaderName::from_static("ratelimit-limit"), HeaderValue::from(left.limit));

@@ -135,6 +135,7 @@ impl Tokens {
                     role: claims.role,
                     stores,
                     per_minute: None,
+                    tally: None,
                 });
             }
         }

@@ -3,6 +3,7 @@
 //! A notification is sent after its sender has seen what it tells of. So a read that begins once number N was taken in
 //! holds all that N and those before it told of; it lacks a change of what it rests on only if a later number told of one.
 
+use super::positions::Positions;
 use jiff::ToSpan;
 use jiff::civil::Date;
 use std::collections::{BTreeMap, HashMap};
@@ -58,12 +59,16 @@ pub struct Ledger {
     /// Whatever began before it is void.
     floor: u64,
     stores: HashMap<Uuid, Marks>,
+    /// Notifications heard since the process began, whatever their numbers and connections.
+    heard: u64,
+    pub positions: Positions,
 }
 
 impl Ledger {
     /// The feed has begun, after notification `at`, and was well at `asked`.
     pub fn begin(&mut self, at: u64, asked: Instant) {
         self.era += 1;
+        self.heard += 1;
         self.at = Some(at);
         self.until = Some(asked + LEASE);
         self.floor = at;
@@ -87,6 +92,10 @@ impl Ledger {
         self.at.is_some()
     }
 
+    pub fn heard(&self) -> u64 {
+        self.heard
+    }
+
     /// When a read that begins now begins; `None` while nothing may be kept.
     pub fn now(&self) -> Option<Began> {
         let at = self.at?;
@@ -95,6 +104,7 @@ impl Ledger {
 
     /// Takes a notification's number in.
     pub fn advance(&mut self, seq: u64) -> Order {
+        self.heard += 1;
         let Some(at) = self.at else { return Order::Late };
         if seq <= at {
             // What it tells of may have become visible after the number of another: reads that began with that lack it.
@@ -117,6 +127,7 @@ impl Ledger {
 
     /// Anything may have changed, and reads that begin before the next notification may lack it.
     pub fn void_all_until_next(&mut self) {
+        self.heard += 1;
         self.floor = self.at.map_or(self.floor, |at| at + 1);
         self.stores.clear();
     }

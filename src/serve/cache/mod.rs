@@ -6,15 +6,22 @@
 //! answer that may lack the commit is never given once the commit was announced. Without a feed nothing is kept or given.
 //! What Redis holds is no different: each answer bears the number of the feed at which its read began, and a node judges it by
 //! its own ledger. Whoever stored it, in whatever order, and however long Redis was away, is of no matter.
+//!
+//! A standby's answer is no different either: a standby is read only once it has replayed all that had been announced.
 
 mod ledger;
+mod positions;
 
 pub use ledger::{Order, Rests, days_of};
+pub use positions::{MAX_LAG, Sight};
 
+use super::asked::Asked;
+use super::flights::Flights;
+use super::manners::tag;
 use super::metrics::Metrics;
 use super::problem::Problem;
 use super::shared::Shared;
-use axum::http::{HeaderMap, HeaderName, HeaderValue, header};
+use axum::http::{HeaderName, HeaderValue, header};
 use axum::response::{IntoResponse, Response};
 use bytes::Bytes;
 use jiff::civil::Date;
@@ -25,21 +32,48 @@ use serde::Serialize;
 use sha2::{Digest, Sha256};
 use std::fmt::Write;
 use std::future::Future;
-use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
-use tokio::sync::Mutex;
 use uuid::Uuid;
 
 const MAX_BYTES: u64 = 64 * 1024 * 1024;
 /// However quiet the feed: no answer is older.
 const MAX_AGE: Duration = Duration::from_secs(60);
-const STRIPES: usize = 64;
+
+/// JSON, and the tag that it is compared by: made once, however often it is given.
+#[derive(Clone)]
+struct Text {
+    body: Bytes,
+    tag: HeaderValue,
+}
+
+impl From<Bytes> for Text {
+    fn from(body: Bytes) -> Self {
+        Self { tag: tag(&body), body }
+    }
+}
 
 #[derive(Clone)]
 struct Entry {
     began: Began,
-    body: Bytes,
+    /// The position in the primary's log up to which it holds all that was acknowledged.
+    held: u64,
+    text: Text,
+}
+
+/// What a read gave to all who share it.
+#[derive(Clone)]
+struct Read {
+    text: Text,
+    held: u64,
+    source: Source,
+}
+
+/// An answer, what it rests on and the name that it is kept by.
+pub struct Found {
+    pub key: String,
+    pub rests: Rests,
+    pub body: Vec<u8>,
 }
 
 /// Where an answer came from, as `x-pulso-cache` tells it.
@@ -54,8 +88,8 @@ pub enum Source {
 
 /// An answer as JSON text.
 pub struct Answer {
-    pub body: Bytes,
-    pub source: Source,
+    text: Text,
+    source: Source,
 }
 
 impl IntoResponse for Answer {
@@ -69,8 +103,9 @@ impl IntoResponse for Answer {
         let headers = [
             (header::CONTENT_TYPE, HeaderValue::from_static("application/json")),
             (HeaderName::from_static("x-pulso-cache"), HeaderValue::from_static(source)),
+            (header::ETAG, self.text.tag),
         ];
-        (headers, self.body).into_response()
+        (headers, self.text.body).into_response()
     }
 }
 
@@ -79,29 +114,21 @@ pub fn json(value: &impl Serialize) -> Result<Vec<u8>, Problem> {
     serde_json::to_vec(value).map_err(|error| Problem::internal(error.to_string()))
 }
 
-/// Whether the caller will have no answer out of a cache.
-pub fn wants_fresh(headers: &HeaderMap) -> bool {
-    let value = headers.get(header::CACHE_CONTROL).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    value
-        .split(',')
-        .any(|one| matches!(one.trim().to_ascii_lowercase().as_str(), "no-cache" | "no-store" | "max-age=0"))
-}
-
 pub struct Answers {
     ledger: RwLock<Ledger>,
     kept: Cache<String, Entry>,
-    /// One read at a time of what is asked for by many at once.
-    flights: Vec<Mutex<()>>,
+    /// One read of what is asked for by many at once.
+    flights: Flights<Result<Read, Problem>>,
     shared: Option<Arc<Shared>>,
     /// Which life of which database the answers are of: the beginning of their names in Redis.
-    life: RwLock<String>,
+    life: RwLock<Arc<str>>,
     metrics: Arc<Metrics>,
 }
 
 impl Answers {
     pub fn new(metrics: Arc<Metrics>, shared: Option<Arc<Shared>>) -> Self {
         let weight =
-            |key: &String, entry: &Entry| u32::try_from(key.len() + entry.body.len() + 128).unwrap_or(u32::MAX);
+            |key: &String, entry: &Entry| u32::try_from(key.len() + entry.text.body.len() + 128).unwrap_or(u32::MAX);
         let counts = Arc::clone(&metrics);
         let kept = Cache::builder()
             .max_capacity(MAX_BYTES)
@@ -116,9 +143,9 @@ impl Answers {
         Self {
             ledger: RwLock::new(Ledger::default()),
             kept,
-            flights: (0..STRIPES).map(|_| Mutex::new(())).collect(),
+            flights: Flights::default(),
             shared,
-            life: RwLock::default(),
+            life: RwLock::new("".into()),
             metrics,
         }
     }
@@ -126,7 +153,7 @@ impl Answers {
     /// Which life of which database the feed that begins now is of.
     pub fn lives_in(&self, life: &str) {
         *self.life.write().unwrap_or_else(PoisonError::into_inner) =
-            hex(&Sha256::digest(format!("{} {life}", env!("CARGO_PKG_VERSION"))));
+            hex(&Sha256::digest(format!("{} {life}", env!("CARGO_PKG_VERSION")))).into();
     }
 
     /// How many answers are in memory, and how many bytes they take.
@@ -181,6 +208,44 @@ impl Answers {
         order
     }
 
+    /// A connection to the primary of this cluster and timeline has begun.
+    pub fn primary_is(&self, history: &str) {
+        self.write(|ledger| ledger.positions.begin(history));
+    }
+
+    /// How many notifications have been heard.
+    pub fn heard(&self) -> u64 {
+        self.read(Ledger::heard)
+    }
+
+    pub fn saw(&self, sight: Sight) {
+        self.write(|ledger| ledger.positions.see(sight));
+    }
+
+    /// What a standby of this cluster and timeline must have replayed to be read now, when it may lack nothing that was
+    /// announced, and nothing that was committed `lag` ago; `None` while that is not known.
+    pub fn need(&self, lag: Duration) -> Option<(u64, String)> {
+        self.read(|ledger| {
+            let need = ledger.positions.need(ledger.heard(), lag, Instant::now())?;
+            Some((need, ledger.positions.history().to_owned()))
+        })
+    }
+
+    /// As of when a standby that has replayed so much lacks nothing.
+    pub fn level(&self, replayed: u64) -> Option<Instant> {
+        self.read(|ledger| ledger.positions.level(replayed))
+    }
+
+    /// The last position that the primary was seen at.
+    pub fn written(&self) -> Option<u64> {
+        self.read(|ledger| ledger.positions.written())
+    }
+
+    /// Up to which position the primary's answer holds all that was acknowledged, if it is asked now.
+    pub fn held(&self) -> u64 {
+        self.read(|ledger| ledger.positions.held())
+    }
+
     /// The notification just taken in tells that anything may have changed.
     pub fn void_all(&self) {
         self.write(Ledger::void_all);
@@ -201,94 +266,138 @@ impl Answers {
         self.metrics.cache.invalidated("change");
     }
 
-    /// The answer kept under `key` if it is still good, else that of `load`, which is kept. `fresh` never takes a kept one.
-    pub async fn get<E, F>(&self, key: String, rests: Rests, fresh: bool, load: impl FnOnce() -> F) -> Result<Answer, E>
+    /// The answer kept under `key` if it is still good, and no older than the caller asks; else that of `load`, which is kept.
+    pub async fn get<F>(
+        &self,
+        key: String,
+        rests: Rests,
+        asked: &Asked,
+        load: impl FnOnce() -> F,
+    ) -> Result<Answer, Problem>
     where
-        F: Future<Output = Result<Vec<u8>, E>>,
+        F: Future<Output = Result<Vec<u8>, Problem>>,
     {
-        if fresh || !self.is_on() {
-            self.metrics.cache.bypassed.inc();
-            let body = self.load(key, &rests, load).await?;
-            return Ok(Answer { body, source: Source::Bypass });
+        if !self.keeps(asked) {
+            let name = key.clone();
+            return self.through(&name, asked, || async { Ok(Found { body: load().await?, key, rests }) }).await;
         }
-        if let Some(body) = self.good(&key, &rests) {
-            self.metrics.cache.hit("memory");
-            return Ok(Answer { body, source: Source::Hit });
+        if let Some(entry) = self.good(&key, &rests, asked) {
+            return Ok(self.hit(entry, asked));
         }
-        let mut hasher = DefaultHasher::new();
-        key.hash(&mut hasher);
-        let stripe = usize::try_from(hasher.finish() % STRIPES as u64).unwrap_or(0);
-        let _flight = self.flights[stripe].lock().await;
-        // Another may have read it while this one waited; a change since then makes it void for both.
-        if let Some(body) = self.good(&key, &rests) {
-            self.metrics.cache.hit("memory");
-            return Ok(Answer { body, source: Source::Hit });
-        }
-        self.metrics.cache.missed("memory");
-        if let Some(body) = self.shared_good(&key, &rests).await {
-            return Ok(Answer { body, source: Source::Shared });
-        }
-        let body = self.load(key, &rests, load).await?;
-        Ok(Answer { body, source: Source::Miss })
-    }
-
-    /// An answer that is neither taken from here nor kept.
-    pub fn past(&self, value: &impl Serialize) -> Result<Answer, Problem> {
-        self.metrics.cache.bypassed.inc();
-        Ok(Answer { body: json(value)?.into(), source: Source::Bypass })
-    }
-
-    fn good(&self, key: &str, rests: &Rests) -> Option<Bytes> {
-        let entry = self.kept.get(key)?;
-        self.read(|ledger| ledger.holds(entry.began, rests)).then_some(entry.body)
-    }
-
-    async fn load<E, F>(&self, key: String, rests: &Rests, load: impl FnOnce() -> F) -> Result<Bytes, E>
-    where
-        F: Future<Output = Result<Vec<u8>, E>>,
-    {
-        let name = self.shared.as_ref().map(|_| self.shared_key(&key));
-        // Before the read: what changes from here on may be missing in it.
-        let began = self.read(Ledger::now);
-        let body = Bytes::from(load().await?);
-        if let Some(began) = began
-            && self.read(|ledger| ledger.holds(began, rests))
-        {
-            if let (Some(shared), Some(name)) = (&self.shared, name) {
-                shared.put(name, [&began.at.to_be_bytes(), body.as_ref()].concat(), MAX_AGE);
+        let name = flight(&key, asked);
+        let mut reads = false;
+        let read = || async {
+            reads = true;
+            // Another may have read it while this one waited; a change since then makes it void for both.
+            if let Some(Entry { text, held, .. }) = self.good(&key, &rests, asked) {
+                self.metrics.cache.hit("memory");
+                return Ok(Read { text, held, source: Source::Hit });
             }
-            self.kept.insert(key, Entry { began, body: body.clone() });
+            self.metrics.cache.missed("memory");
+            if let Some(Entry { text, held, .. }) = self.shared_good(&key, &rests, asked).await {
+                return Ok(Read { text, held, source: Source::Shared });
+            }
+            self.load(Source::Miss, asked, || async { Ok(Found { body: load().await?, key, rests }) }).await
+        };
+        let Read { text, held, mut source } = self.flights.share(&name, read).await?;
+        asked.held.at_most(held);
+        if !reads {
+            self.metrics.cache.hit("memory");
+            source = Source::Hit;
         }
-        Ok(body)
+        Ok(Answer { text, source })
+    }
+
+    /// Whether the caller may be given a kept answer.
+    pub fn keeps(&self, asked: &Asked) -> bool {
+        !asked.fresh && self.is_on()
+    }
+
+    /// What `load` gives, past what is kept; it is kept itself. Whoever asks the same at once may be given the same.
+    pub async fn through<F>(&self, name: &str, asked: &Asked, load: impl FnOnce() -> F) -> Result<Answer, Problem>
+    where
+        F: Future<Output = Result<Found, Problem>>,
+    {
+        self.metrics.cache.bypassed.inc();
+        let read = || self.load(Source::Bypass, asked, load);
+        let Read { text, held, source } = self.flights.share(&flight(name, asked), read).await?;
+        asked.held.at_most(held);
+        Ok(Answer { text, source })
+    }
+
+    fn hit(&self, entry: Entry, asked: &Asked) -> Answer {
+        self.metrics.cache.hit("memory");
+        asked.held.at_most(entry.held);
+        Answer { text: entry.text, source: Source::Hit }
+    }
+
+    fn good(&self, key: &str, rests: &Rests, asked: &Asked) -> Option<Entry> {
+        self.kept.get(key).filter(|entry| self.is_good(entry, rests, asked))
+    }
+
+    fn is_good(&self, entry: &Entry, rests: &Rests, asked: &Asked) -> bool {
+        entry.held >= asked.after && self.read(|ledger| ledger.holds(entry.began, rests))
+    }
+
+    async fn load<F>(&self, source: Source, asked: &Asked, load: impl FnOnce() -> F) -> Result<Read, Problem>
+    where
+        F: Future<Output = Result<Found, Problem>>,
+    {
+        // Before the read: what changes from here on may be missing in it.
+        let (began, life) = (self.read(Ledger::now), self.life());
+        let Found { key, rests, body } = load().await?;
+        let text = Text::from(Bytes::from(body));
+        // Of all that this request has read, which may be less, never more.
+        let held = asked.held.get().unwrap_or(0);
+        if let Some(began) = began
+            && self.read(|ledger| ledger.holds(began, &rests))
+        {
+            if let Some(shared) = &self.shared {
+                let value = [&began.at.to_be_bytes(), &held.to_be_bytes(), text.body.as_ref()].concat();
+                shared.put(shared_key(&life, &key), value, MAX_AGE);
+            }
+            self.kept.insert(key, Entry { began, held, text: text.clone() });
+        }
+        Ok(Read { text, held, source })
     }
 
     /// An answer that another node has read, if it is good here; from now on it is kept here too.
-    async fn shared_good(&self, key: &str, rests: &Rests) -> Option<Bytes> {
+    async fn shared_good(&self, key: &str, rests: &Rests, asked: &Asked) -> Option<Entry> {
         let shared = self.shared.as_ref()?;
         // Of this connection of the feed: the name was made in its life, whatever begins while Redis answers.
         let era = self.read(Ledger::now)?.era;
-        let value = shared.get::<Vec<u8>>(&self.shared_key(key)).await;
-        let good = value.as_deref().and_then(<[u8]>::split_first_chunk).and_then(|(at, body)| {
+        let value = shared.get::<Vec<u8>>(&shared_key(&self.life(), key)).await;
+        let entry = value.as_deref().and_then(|value| {
+            let (at, rest) = value.split_first_chunk()?;
+            let (held, body) = rest.split_first_chunk()?;
             let began = Began { era, at: u64::from_be_bytes(*at) };
-            self.read(|ledger| ledger.holds(began, rests)).then(|| Entry { began, body: Bytes::copy_from_slice(body) })
+            Some(Entry { began, held: u64::from_be_bytes(*held), text: Bytes::copy_from_slice(body).into() })
         });
-        let Some(entry) = good else {
+        let Some(entry) = entry.filter(|entry| self.is_good(entry, rests, asked)) else {
             self.metrics.cache.missed("redis");
             return None;
         };
         self.metrics.cache.hit("redis");
         self.kept.insert(key.to_owned(), entry.clone());
-        Some(entry.body)
+        Some(entry)
     }
 
-    fn shared_key(&self, key: &str) -> String {
-        let life = self.life.read().unwrap_or_else(PoisonError::into_inner);
-        format!("pulso:answer:{life}:{}", hex(&Sha256::digest(key)))
+    fn life(&self) -> Arc<str> {
+        Arc::clone(&self.life.read().unwrap_or_else(PoisonError::into_inner))
     }
 }
 
+/// What a read is shared by: those who ask for another freshness have a flight of their own.
+fn flight(name: &str, asked: &Asked) -> String {
+    format!("{name} {} {}", asked.fresh, asked.after)
+}
+
+fn shared_key(life: &str, key: &str) -> String {
+    format!("pulso:answer:{life}:{}", hex(&Sha256::digest(key)))
+}
+
 /// The first half of a hash: nobody finds two texts with one of 128 bits.
-fn hex(hash: &[u8]) -> String {
+pub fn hex(hash: &[u8]) -> String {
     hash.iter().take(16).fold(String::new(), |mut text, byte| {
         // Writing into a String cannot fail.
         let _ = write!(text, "{byte:02x}");
@@ -302,7 +411,6 @@ mod tests {
     use super::*;
     use jiff::ToSpan;
     use jiff::civil::date;
-    use std::convert::Infallible;
     use std::sync::atomic::{AtomicU32, Ordering};
 
     const STORE: Uuid = Uuid::from_u128(1);
@@ -326,9 +434,16 @@ mod tests {
     }
 
     async fn get(answers: &Answers, text: &str, fresh: bool) -> (String, Source) {
-        let load = || async { Ok::<_, Infallible>(text.as_bytes().to_vec()) };
-        let answer = answers.get("k".to_owned(), rests(), fresh, load).await.expect("an answer");
-        (String::from_utf8(answer.body.to_vec()).expect("text"), answer.source)
+        get_as(answers, text, &Asked { fresh, ..Asked::default() }).await
+    }
+
+    async fn get_as(answers: &Answers, text: &str, asked: &Asked) -> (String, Source) {
+        let load = || async {
+            asked.held.at_most(answers.held());
+            Ok::<_, Problem>(text.as_bytes().to_vec())
+        };
+        let answer = answers.get("k".to_owned(), rests(), asked, load).await.expect("an answer");
+        (String::from_utf8(answer.text.body.to_vec()).expect("text"), answer.source)
     }
 
     #[tokio::test]
@@ -337,9 +452,9 @@ mod tests {
         // The read takes its snapshot; the sale commits and is announced; only then is the answer stored.
         let load = || async {
             told(&answers, STORE, Some(&[date(2026, 7, 15)]));
-            Ok::<_, Infallible>(b"old".to_vec())
+            Ok::<_, Problem>(b"old".to_vec())
         };
-        answers.get("k".to_owned(), rests(), false, load).await.expect("an answer");
+        answers.get("k".to_owned(), rests(), &Asked::default(), load).await.expect("an answer");
         assert_eq!(get(&answers, "new", false).await, ("new".into(), Source::Miss));
         assert_eq!(get(&answers, "newer", false).await, ("new".into(), Source::Hit));
     }
@@ -377,18 +492,18 @@ mod tests {
         answers.feed_ended();
         let load = || async {
             answers.feed_began(1, Instant::now());
-            Ok::<_, Infallible>(b"within".to_vec())
+            Ok::<_, Problem>(b"within".to_vec())
         };
-        answers.get("k".to_owned(), rests(), false, load).await.expect("an answer");
+        answers.get("k".to_owned(), rests(), &Asked::default(), load).await.expect("an answer");
         assert_eq!(get(&answers, "4", false).await, ("4".into(), Source::Miss));
         // A read that began before a gap and ended after it is not kept either.
         let load = || async {
             answers.feed_ended();
             answers.feed_began(1, Instant::now());
-            Ok::<_, Infallible>(b"across".to_vec())
+            Ok::<_, Problem>(b"across".to_vec())
         };
         told(&answers, STORE, None);
-        answers.get("k".to_owned(), rests(), false, load).await.expect("an answer");
+        answers.get("k".to_owned(), rests(), &Asked::default(), load).await.expect("an answer");
         assert_eq!(get(&answers, "5", false).await, ("5".into(), Source::Miss));
     }
 
@@ -401,15 +516,35 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn an_answer_older_than_the_caller_asks_is_a_miss() {
+        let answers = answers();
+        let saw = |flushed| answers.saw(Sight { asked: Instant::now(), heard: 1, written: flushed + 8, flushed });
+        let after = |after| Asked { after, ..Asked::default() };
+        assert_eq!(get_as(&answers, "0", &after(0)).await, ("0".into(), Source::Miss), "nothing is known of it");
+        assert_eq!(get_as(&answers, "1", &after(1)).await, ("1".into(), Source::Miss));
+        saw(100);
+        assert_eq!(get_as(&answers, "2", &after(50)).await, ("2".into(), Source::Miss));
+        let asked = after(99);
+        assert_eq!(get_as(&answers, "3", &asked).await, ("2".into(), Source::Hit));
+        assert_eq!(asked.held.get(), Some(99));
+        // A commit at 100 may have been on the disk, and not yet visible, when the primary was looked at.
+        assert_eq!(get_as(&answers, "4", &after(100)).await, ("4".into(), Source::Miss));
+        assert_eq!(get_as(&answers, "5", &after(100)).await, ("5".into(), Source::Miss));
+        saw(101);
+        assert_eq!(get_as(&answers, "6", &after(100)).await, ("6".into(), Source::Miss));
+        assert_eq!(get_as(&answers, "7", &after(100)).await, ("6".into(), Source::Hit));
+    }
+
+    #[tokio::test]
     async fn many_at_once_read_once() {
-        let (answers, reads) = (answers(), AtomicU32::new(0));
+        let (answers, reads, asked) = (answers(), AtomicU32::new(0), Asked::default());
         let one = || {
             let load = || async {
                 reads.fetch_add(1, Ordering::Relaxed);
                 tokio::time::sleep(Duration::from_millis(20)).await;
-                Ok::<_, Infallible>(b"x".to_vec())
+                Ok::<_, Problem>(b"x".to_vec())
             };
-            answers.get("k".to_owned(), rests(), false, load)
+            answers.get("k".to_owned(), rests(), &asked, load)
         };
         futures_util::future::join_all((0..50).map(|_| one())).await;
         assert_eq!(reads.load(Ordering::Relaxed), 1);

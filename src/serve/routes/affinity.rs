@@ -1,6 +1,7 @@
 //! `GET /v1/stores/{id}/products/affinity`
 
 use crate::read::{self, Affinity, Grain};
+use crate::serve::asked::Asked;
 use crate::serve::openapi::{Problems, UnknownStore};
 use crate::serve::params::{Params, StoreId, day, default_from, range, up_to};
 use crate::serve::problem::Problem;
@@ -32,6 +33,7 @@ const DEFAULT_LEAST: u16 = 5;
 pub async fn show(
     State(state): State<AppState>,
     StoreId(id): StoreId,
+    asked: Asked,
     mut params: Params,
 ) -> Result<Json<Affinity>, Problem> {
     let from = params.take("from", day);
@@ -39,7 +41,7 @@ pub async fn show(
     let least = params.take("least", up_to(MAX_LEAST)).unwrap_or(DEFAULT_LEAST);
     let limit = params.take("limit", up_to(MAX)).unwrap_or(DEFAULT);
     params.finish()?;
-    let client = state.client().await?;
+    let client = state.client(&asked).await?;
     let store = read::store(&client, id).await?;
     let range = range(from, to, store.business_date, MAX_DAYS, |to| default_from(Grain::Day, to))?;
     Ok(Json(read::affinity(&client, &store, range, least, limit).await?))

@@ -1,13 +1,14 @@
 //! `POST /v1/batch`: several figures in one request.
 
 use crate::serve::access::Principal;
+use crate::serve::asked::Asked;
 use crate::serve::openapi::Problems;
 use crate::serve::problem::{FieldError, Problem};
 use crate::serve::state::AppState;
 use axum::Json;
 use axum::body::{Body, Bytes, to_bytes};
 use axum::extract::State;
-use axum::http::{HeaderMap, Request, StatusCode, header};
+use axum::http::{Request, StatusCode};
 use futures_util::StreamExt;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -48,6 +49,7 @@ pub struct BatchAnswer {
     #[schema(minimum = 200, maximum = 599, examples(200))]
     status: u16,
     /// What the request alone would be answered with: figures, or a problem document.
+    #[schema(examples(json!({"stores": [], "next": null})))]
     body: Value,
 }
 
@@ -65,7 +67,7 @@ pub struct BatchAnswer {
 pub async fn batch(
     State(state): State<AppState>,
     principal: Principal,
-    headers: HeaderMap,
+    asked: Asked,
     body: Bytes,
 ) -> Result<Json<BatchAnswers>, Problem> {
     let invalid = |field: &str, detail: String| Problem::invalid(vec![FieldError::new(field, detail)]);
@@ -76,7 +78,7 @@ pub async fn batch(
     let mut errors = Vec::new();
     let mut requests = Vec::new();
     for (index, one) in batch.requests.iter().enumerate() {
-        match inner(&one.path, &principal, &headers) {
+        match inner(&one.path, &principal, &asked) {
             Ok(request) => requests.push((one.path.clone(), request)),
             Err(detail) => errors.push(FieldError::new(format!("requests[{index}].path"), detail)),
         }
@@ -86,27 +88,34 @@ pub async fn batch(
     }
     let more = u32::try_from(requests.len().saturating_sub(1)).unwrap_or(u32::MAX);
     state.access.count(&principal, more).await?;
+    if let Some(tally) = &principal.tally {
+        tally.asked(more);
+    }
     let router = state.figures();
-    let responses = futures_util::stream::iter(requests.into_iter().map(|(path, request)| {
+    let responses: Vec<BatchAnswer> = futures_util::stream::iter(requests.into_iter().map(|(path, request)| {
         let router = router.clone();
         async move { answer(router, &path, request).await }
     }))
     .buffered(AT_ONCE)
     .collect()
     .await;
+    if let Some(tally) = &principal.tally {
+        for status in responses.iter().filter_map(|one| StatusCode::from_u16(one.status).ok()) {
+            tally.answered(status);
+        }
+    }
     Ok(Json(BatchAnswers { responses }))
 }
 
-fn inner(path: &str, principal: &Principal, headers: &HeaderMap) -> Result<Request<Body>, String> {
+fn inner(path: &str, principal: &Principal, asked: &Asked) -> Result<Request<Body>, String> {
     let route = path.split('?').next().unwrap_or_default();
     if !route.starts_with("/v1/") || matches!(route, "/v1/batch" | "/v1/live") {
         return Err("must be a path of figures, like /v1/stores".to_owned());
     }
     let mut request = Request::get(path).body(Body::empty()).map_err(|error| error.to_string())?;
     request.extensions_mut().insert(principal.clone());
-    if let Some(control) = headers.get(header::CACHE_CONTROL) {
-        request.headers_mut().insert(header::CACHE_CONTROL, control.clone());
-    }
+    // One for all: the batch holds what the least of its answers does.
+    request.extensions_mut().insert(Ok::<_, Problem>(asked.clone()));
     Ok(request)
 }
 

@@ -4,6 +4,7 @@ use super::store_and_days;
 use crate::key::Role;
 use crate::read::{self, Cashiers};
 use crate::serve::access::Principal;
+use crate::serve::asked::Asked;
 use crate::serve::openapi::{Problems, UnknownStore};
 use crate::serve::params::{Params, StoreId};
 use crate::serve::problem::Problem;
@@ -32,9 +33,10 @@ pub async fn show(
     State(state): State<AppState>,
     StoreId(id): StoreId,
     principal: Principal,
+    asked: Asked,
     params: Params,
 ) -> Result<Json<Cashiers>, Problem> {
     principal.needs(Role::Manager)?;
-    let (client, store, range) = store_and_days(&state, id, params, MAX_DAYS).await?;
+    let (client, store, range) = store_and_days(&state, id, &asked, params, MAX_DAYS).await?;
     Ok(Json(read::cashiers(&client, &store, range).await?))
 }

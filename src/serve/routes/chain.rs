@@ -2,6 +2,7 @@
 
 use crate::read::{self, Chain, Grain};
 use crate::serve::access::Principal;
+use crate::serve::asked::Asked;
 use crate::serve::openapi::Problems;
 use crate::serve::params::{Params, day, default_from, range};
 use crate::serve::problem::Problem;
@@ -28,13 +29,14 @@ const MAX_DAYS: i64 = 366;
 pub async fn show(
     State(state): State<AppState>,
     principal: Principal,
+    asked: Asked,
     mut params: Params,
 ) -> Result<Json<Chain>, Problem> {
     let from = params.take("from", day);
     let to = params.take("to", day);
     params.finish()?;
     let only = principal.stores.as_list();
-    let client = state.client().await?;
+    let client = state.client(&asked).await?;
     let today = read::chain_today(&client, &only).await?;
     let range = range(from, to, today, MAX_DAYS, |to| default_from(Grain::Day, to))?;
     Ok(Json(read::chain(&client, &only, range).await?))

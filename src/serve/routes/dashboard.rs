@@ -1,14 +1,15 @@
 //! `GET /v1/stores/{id}/dashboard`
 
-use crate::read::{self, Dashboard};
-use crate::serve::cache::{Answer, Rests, json, wants_fresh};
+use crate::read::Dashboard;
+use crate::serve::asked::Asked;
+use crate::serve::cache::{Answer, Found, Rests, json};
 use crate::serve::openapi::{Problems, UnknownStore};
 use crate::serve::params::{Params, StoreId, day};
 use crate::serve::problem::Problem;
 use crate::serve::state::AppState;
 use axum::extract::State;
-use axum::http::HeaderMap;
 use jiff::ToSpan;
+use jiff::civil::Date;
 
 /// A shop's business day
 ///
@@ -27,27 +28,29 @@ use jiff::ToSpan;
 pub async fn show(
     State(state): State<AppState>,
     StoreId(id): StoreId,
-    headers: HeaderMap,
+    asked: Asked,
     mut params: Params,
 ) -> Result<Answer, Problem> {
     let date = params.take("date", day);
     params.finish()?;
-    if !state.answers.is_on() {
-        // One statement instead of two.
-        let client = state.client().await?;
-        return state.answers.past(&read::dashboard(&client, id, date).await?);
+    let key = |date: Date, in_progress: bool, name: &str| format!("dashboard {id} {date} {in_progress} {name}");
+    let rests = |date: Date| Rests { store: id, from: date.saturating_sub(7.days()), to: date };
+    if !state.answers.keeps(&asked) {
+        // One statement: the shop's name and its today come with the day.
+        let load = || async {
+            let day = state.dashboard(id, date, &asked).await?;
+            let key = key(day.business_date, day.in_progress, &day.store_name);
+            Ok(Found { key, rests: rests(day.business_date), body: json(&day)? })
+        };
+        return state.answers.through(&format!("dashboard {id} {date:?}"), &asked, load).await;
     }
-    let fresh = wants_fresh(&headers);
-    let store = state.store(id, fresh).await?;
+    let store = state.store(id, &asked).await?;
     let today = store.business_date;
     let date = date.unwrap_or(today);
-    let rests = Rests { store: id, from: date.saturating_sub(7.days()), to: date };
-    let key = format!("dashboard {id} {date} {} {}", date == today, store.name);
     let load = || async {
-        let client = state.client().await?;
-        let mut day = read::dashboard(&client, id, Some(date)).await?;
+        let mut day = state.dashboard(id, Some(date), &asked).await?;
         day.in_progress = date == today;
         json(&day)
     };
-    state.answers.get(key, rests, fresh, load).await
+    state.answers.get(key(date, date == today, &store.name), rests(date), &asked, load).await
 }

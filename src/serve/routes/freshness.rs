@@ -27,5 +27,5 @@ pub async fn show(
 ) -> Result<Json<Freshness>, Problem> {
     principal.needs(Role::Admin)?;
     params.finish()?;
-    Ok(Json(read::freshness(&state.client().await?).await?))
+    Ok(Json(read::freshness(&state.primary().await?).await?))
 }

@@ -36,7 +36,7 @@ pub struct Ready {
 /// The database answers and holds the contract.
 #[utoipa::path(get, path = "/ready", operation_id = "ready", tag = "service", responses((status = 200, body = Ready, description = "They can"), Unready))]
 pub async fn ready(State(state): State<AppState>) -> Result<Json<Ready>, Problem> {
-    let client = state.client().await?;
+    let client = state.primary().await?;
     if read::is_migrated(&client).await? {
         return Ok(Json(Ready { status: "ready" }));
     }

@@ -1,13 +1,13 @@
 //! `GET /v1/stores/{id}/heatmap`
 
 use crate::read::{self, Grain, Heatmap};
-use crate::serve::cache::{Answer, Rests, json, wants_fresh};
+use crate::serve::asked::Asked;
+use crate::serve::cache::{Answer, Rests, json};
 use crate::serve::openapi::{Problems, UnknownStore};
 use crate::serve::params::{Params, StoreId, day, default_from, range};
 use crate::serve::problem::Problem;
 use crate::serve::state::AppState;
 use axum::extract::State;
-use axum::http::HeaderMap;
 
 const MAX_DAYS: i64 = 366;
 
@@ -29,20 +29,19 @@ const MAX_DAYS: i64 = 366;
 pub async fn show(
     State(state): State<AppState>,
     StoreId(id): StoreId,
-    headers: HeaderMap,
+    asked: Asked,
     mut params: Params,
 ) -> Result<Answer, Problem> {
     let from = params.take("from", day);
     let to = params.take("to", day);
     params.finish()?;
-    let fresh = wants_fresh(&headers);
-    let store = state.store(id, fresh).await?;
+    let store = state.store(id, &asked).await?;
     let range = range(from, to, store.business_date, MAX_DAYS, |to| default_from(Grain::Day, to))?;
     let rests = Rests { store: id, from: range.from, to: range.to };
     let key = format!("heatmap {id} {} {} {}", range.from, range.to, store.name);
     let load = || async {
-        let client = state.client().await?;
+        let client = state.client(&asked).await?;
         json(&read::heatmap(&client, &store, range).await?)
     };
-    state.answers.get(key, rests, fresh, load).await
+    state.answers.get(key, rests, &asked, load).await
 }

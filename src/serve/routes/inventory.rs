@@ -3,6 +3,7 @@
 use crate::key::Role;
 use crate::read::{self, Inventory};
 use crate::serve::access::Principal;
+use crate::serve::asked::Asked;
 use crate::serve::openapi::{Problems, UnknownStore};
 use crate::serve::params::{Params, StoreId, up_to};
 use crate::serve::problem::Problem;
@@ -34,13 +35,14 @@ pub async fn show(
     State(state): State<AppState>,
     StoreId(id): StoreId,
     principal: Principal,
+    asked: Asked,
     mut params: Params,
 ) -> Result<Json<Inventory>, Problem> {
     principal.needs(Role::Manager)?;
     let days = params.take("days", up_to(MAX_DAYS)).unwrap_or(DEFAULT_DAYS);
     let limit = params.take("limit", up_to(MAX)).unwrap_or(DEFAULT);
     params.finish()?;
-    let client = state.client().await?;
+    let client = state.client(&asked).await?;
     let store = read::store(&client, id).await?;
     Ok(Json(read::inventory(&client, &store, days, limit).await?))
 }

@@ -21,6 +21,7 @@ mod rfm;
 mod sales;
 mod stores;
 
+use super::asked::Asked;
 use super::params::{Params, day, default_from, range};
 use super::problem::Problem;
 use super::state::AppState;
@@ -66,13 +67,14 @@ pub fn service() -> OpenApiRouter<AppState> {
 async fn store_and_days(
     state: &AppState,
     id: Uuid,
+    asked: &Asked,
     mut params: Params,
     max_days: i64,
 ) -> Result<(Reader, Store, DateRange), Problem> {
     let from = params.take("from", day);
     let to = params.take("to", day);
     params.finish()?;
-    let client = state.client().await?;
+    let client = state.client(asked).await?;
     let store = read::store(&client, id).await?;
     let range = range(from, to, store.business_date, max_days, |to| default_from(Grain::Day, to))?;
     Ok((client, store, range))

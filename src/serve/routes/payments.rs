@@ -2,6 +2,7 @@
 
 use super::store_and_days;
 use crate::read::{self, Payments};
+use crate::serve::asked::Asked;
 use crate::serve::openapi::{Problems, UnknownStore};
 use crate::serve::params::{Params, StoreId};
 use crate::serve::problem::Problem;
@@ -29,8 +30,9 @@ const MAX_DAYS: i64 = 93;
 pub async fn show(
     State(state): State<AppState>,
     StoreId(id): StoreId,
+    asked: Asked,
     params: Params,
 ) -> Result<Json<Payments>, Problem> {
-    let (client, store, range) = store_and_days(&state, id, params, MAX_DAYS).await?;
+    let (client, store, range) = store_and_days(&state, id, &asked, params, MAX_DAYS).await?;
     Ok(Json(read::payments(&client, &store, range).await?))
 }

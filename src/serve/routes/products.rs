@@ -1,6 +1,7 @@
 //! `GET /v1/stores/{id}/products/top`
 
 use crate::read::{self, Grain, Ranking, TopProducts};
+use crate::serve::asked::Asked;
 use crate::serve::openapi::{Problems, UnknownStore};
 use crate::serve::params::{Params, StoreId, day, default_from, one_of, range, up_to};
 use crate::serve::problem::Problem;
@@ -32,6 +33,7 @@ const MAX_DAYS: i64 = 366;
 pub async fn top(
     State(state): State<AppState>,
     StoreId(id): StoreId,
+    asked: Asked,
     mut params: Params,
 ) -> Result<Json<TopProducts>, Problem> {
     let from = params.take("from", day);
@@ -39,7 +41,7 @@ pub async fn top(
     let by = params.take("by", one_of("revenue, units, margin"));
     let limit = params.take("limit", up_to(MAX)).unwrap_or(DEFAULT);
     params.finish()?;
-    let client = state.client().await?;
+    let client = state.client(&asked).await?;
     let store = read::store(&client, id).await?;
     let range = range(from, to, store.business_date, MAX_DAYS, |to| default_from(Grain::Day, to))?;
     Ok(Json(read::top_products(&client, &store, range, by.unwrap_or(Ranking::Revenue), limit).await?))

@@ -3,6 +3,7 @@
 use crate::key::Role;
 use crate::read::{self, Rfm};
 use crate::serve::access::Principal;
+use crate::serve::asked::Asked;
 use crate::serve::openapi::{Problems, UnknownStore};
 use crate::serve::params::{Params, StoreId, day, range, up_to};
 use crate::serve::problem::Problem;
@@ -35,6 +36,7 @@ pub async fn show(
     State(state): State<AppState>,
     StoreId(id): StoreId,
     principal: Principal,
+    asked: Asked,
     mut params: Params,
 ) -> Result<Json<Rfm>, Problem> {
     principal.needs(Role::Manager)?;
@@ -42,7 +44,7 @@ pub async fn show(
     let to = params.take("to", day);
     let limit = params.take("limit", up_to(MAX)).unwrap_or(DEFAULT);
     params.finish()?;
-    let client = state.client().await?;
+    let client = state.client(&asked).await?;
     let store = read::store(&client, id).await?;
     let range = range(from, to, store.business_date, MAX_DAYS, |to| to.saturating_sub(364.days()))?;
     Ok(Json(read::rfm(&client, &store, range, limit).await?))

@@ -1,13 +1,13 @@
 //! `GET /v1/stores/{id}/sales`
 
 use crate::read::{self, Grain, SalesSeries};
-use crate::serve::cache::{Answer, Rests, json, wants_fresh};
+use crate::serve::asked::Asked;
+use crate::serve::cache::{Answer, Rests, json};
 use crate::serve::openapi::{Problems, UnknownStore};
 use crate::serve::params::{Params, StoreId, day, default_from, one_of, range};
 use crate::serve::problem::Problem;
 use crate::serve::state::AppState;
 use axum::extract::State;
-use axum::http::HeaderMap;
 
 /// A shop's sales over time
 ///
@@ -29,7 +29,7 @@ use axum::http::HeaderMap;
 pub async fn series(
     State(state): State<AppState>,
     StoreId(id): StoreId,
-    headers: HeaderMap,
+    asked: Asked,
     mut params: Params,
 ) -> Result<Answer, Problem> {
     let grain = params.take("grain", one_of("hour, day, week, month"));
@@ -37,14 +37,13 @@ pub async fn series(
     let to = params.take("to", day);
     params.finish()?;
     let grain = grain.unwrap_or(Grain::Day);
-    let fresh = wants_fresh(&headers);
-    let store = state.store(id, fresh).await?;
+    let store = state.store(id, &asked).await?;
     let range = range(from, to, store.business_date, grain.max_days(), |to| default_from(grain, to))?;
     let rests = Rests { store: id, from: range.from, to: range.to };
     let key = format!("sales {id} {} {} {} {}", range.from, range.to, grain.as_str(), store.name);
     let load = || async {
-        let client = state.client().await?;
+        let client = state.client(&asked).await?;
         json(&read::sales(&client, &store, grain, range).await?)
     };
-    state.answers.get(key, rests, fresh, load).await
+    state.answers.get(key, rests, &asked, load).await
 }
