@@ -12,9 +12,24 @@ select 'warning', 'pulso.fold', 'folding by the background worker is switched of
  where s.name = 'pulso.fold' and s.setting = 'off'
    and exists (select from pg_settings p where p.name = 'shared_preload_libraries' and p.setting ~ '\mpulso\M')
  union all
-select 'wrong', 'folder', 'nobody folds this database: figures stay exact, reads grow slower',
-       'Preload the extension, or run `pulso serve` or `pulso worker`.'
- where not pulso.folder_running()
+select 'wrong', 'folder', w.why || ': figures stay exact, reads grow slower', w.cure
+  from (select current_setting('max_worker_processes')::int as slots,
+               regexp_split_to_array(current_setting('shared_preload_libraries'), '\s*,\s*') @> '{pulso}'
+               and coalesce(current_setting('pulso.fold', true), 'on') = 'on' as should,
+               exists (select from pg_stat_activity a where a.backend_type = 'pulso launcher') as launched,
+               (select count(*) from pg_database d where d.datallowconn and not d.datistemplate) as databases) as s
+ cross join lateral (
+       values (not should, 'nobody folds this database', 'Preload the extension, or run `pulso serve` or `pulso worker`.'),
+              (should and launched,
+               format('nobody folds this database, since no background worker is free for it (max_worker_processes is %s, databases are %s)', slots, databases),
+               format('alter system set max_worker_processes = %s; and restart. Until then run `pulso serve` or `pulso worker`, which fold too. A server that has just started takes five seconds.',
+                      greatest(2 * slots, 8 + databases))),
+              (should and not launched,
+               'nobody folds this database, since the launcher of the extension does not run',
+               'Its log says why: too many background workers (raise max_worker_processes, and restart), or a library of another version. Until then run `pulso serve` or `pulso worker`.')
+       ) as w (applies, why, cure)
+ where w.applies
+   and not pulso.folder_running()
    and not exists (
          select from pg_stat_activity a
           where a.application_name = 'pulso fold' and a.datname = current_database())

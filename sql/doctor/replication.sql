@@ -12,4 +12,4 @@ select 'note', format('publication %s', p.pubname), 'FOR ALL TABLES: it carries 
        'Publish the shop''s tables by name; make the rollups on the subscriber instead.'
   from pg_publication p
  where p.puballtables
-   and exists (select from pulso.rollup)
+   and exists (select from pulso.rollups)

@@ -12,10 +12,13 @@ select 'note', 'server',
 select 'wrong', 'extension pulso', 'it is not installed on this server',
        'Run `make setup` on the server, or copy pulso.so, pulso.control and pulso--*.sql there.'
  where not exists (select from pg_available_extensions where name = 'pulso')
+   -- The tiers plain and timescale do without.
+   and to_regclass('pulso.plain_rollup') is null
  union all
 select 'wrong', 'extension pulso', 'it is not in this database', 'Run `pulso migrate up`.'
   from pg_available_extensions e
  where e.name = 'pulso' and e.installed_version is null
+   and to_regclass('pulso.plain_rollup') is null
  union all
 select 'warning', 'extension pulso',
        format('the database has version %s, the server %s', e.installed_version, e.default_version),

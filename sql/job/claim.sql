@@ -5,7 +5,7 @@ with free as materialized (
     from pulso.job j
    where j.name = $1
      and j.token = $2
-     and (j.lease_until is null or j.lease_until <= $3)
+     and (j.lease_until is null or j.lease_until <= $3 or j.lease_until > $3::timestamptz + make_interval(secs => j.lease_seconds))
      and ($7::text = 'hand' or not j.paused)
      for update skip locked
 ), lost as (

@@ -4,7 +4,7 @@ with free as materialized (
     from pulso.job j
    where j.name = $1
      and j.token = $2
-     and (j.lease_until is null or j.lease_until <= $3)
+     and (j.lease_until is null or j.lease_until <= $3 or j.lease_until > $3::timestamptz + make_interval(secs => j.lease_seconds))
      for update skip locked
 ), moved as (
   update pulso.job j

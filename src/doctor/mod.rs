@@ -2,7 +2,10 @@
 //!
 //! A check is a query in `sql/doctor/` that returns its findings; its limits are settings `doctor.*` of the session.
 
-use crate::db::Server;
+mod bloat;
+mod replicas;
+
+use crate::db::{self, Server};
 use crate::error::{Error, Kind, Result};
 use crate::migrate;
 use serde::Serialize;
@@ -41,18 +44,24 @@ pub struct Limits {
     /// Oldest materialized view
     #[arg(long, default_value = "3 hours", value_name = "INTERVAL")]
     stale_view: String,
+    /// How long ago a sale may be that is still changed: so far refresh policies of continuous aggregates should look back
+    #[arg(long, default_value = "90 days", value_name = "INTERVAL")]
+    late_change: String,
     /// How late a job may be
     #[arg(long, default_value = "15 minutes", value_name = "INTERVAL")]
     overdue_job: String,
     /// Changes of a rollup not folded yet
     #[arg(long, default_value_t = 100_000, value_name = "N")]
     pending: i64,
-    /// WAL that a replication slot may keep, in MB
+    /// WAL that a replication slot may keep, or a standby of PULSO_READ_URLS lack, in MB
     #[arg(long, default_value_t = 1024, value_name = "MB")]
     slot_wal: i64,
     /// Size from which an index that nobody reads is worth a note, in MB
     #[arg(long, default_value_t = 8, value_name = "MB")]
     unused_index: i64,
+    /// Spare room of a table or an index, where it is more than half of it, in MB
+    #[arg(long, default_value_t = 64, value_name = "MB")]
+    bloat: i64,
     /// Dead rows of a table
     #[arg(long, default_value_t = 50_000, value_name = "N")]
     dead_rows: i64,
@@ -64,20 +73,29 @@ pub struct Limits {
     transaction_age: i64,
 }
 
-const CHECKS: [(&str, &str); 12] = [
+const CHECKS: [(&str, &str); 16] = [
     ("versions", include_str!("../../sql/doctor/versions.sql")),
     ("folding", include_str!("../../sql/doctor/folding.sql")),
     ("triggers", include_str!("../../sql/doctor/triggers.sql")),
     ("rollups", include_str!("../../sql/doctor/rollups.sql")),
     ("views", include_str!("../../sql/doctor/views.sql")),
     ("jobs", include_str!("../../sql/doctor/jobs.sql")),
+    ("keys", include_str!("../../sql/doctor/keys.sql")),
     ("scope", include_str!("../../sql/doctor/scope.sql")),
     ("sessions", include_str!("../../sql/doctor/sessions.sql")),
     ("replication", include_str!("../../sql/doctor/replication.sql")),
     ("indexes", include_str!("../../sql/doctor/indexes.sql")),
     ("settings", include_str!("../../sql/doctor/settings.sql")),
+    ("timescale", include_str!("../../sql/doctor/timescale.sql")),
+    (AGGREGATES, include_str!("../../sql/doctor/aggregates.sql")),
+    ("partitions", include_str!("../../sql/doctor/partitions.sql")),
     ("upkeep", include_str!("../../sql/doctor/upkeep.sql")),
 ];
+
+/// The check that asks TimescaleDB's catalogs.
+const AGGREGATES: &str = "aggregates";
+/// Those that ask the extension, which other tiers do without.
+const OF_THE_EXTENSION: [&str; 3] = ["folding", "triggers", "rollups"];
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -124,7 +142,7 @@ struct Report {
 
 pub async fn run(server: &Server, args: DoctorArgs) -> Result<ExitCode> {
     let client = server.connect().await?;
-    let report = examine(&client, &args.limits).await?;
+    let report = examine(&client, server.read_urls(), &args.limits).await?;
     if args.json {
         let text = serde_json::to_string_pretty(&report).map_err(|error| Error::failed(error.to_string()))?;
         println!("{text}");
@@ -138,11 +156,16 @@ pub async fn run(server: &Server, args: DoctorArgs) -> Result<ExitCode> {
     })
 }
 
-async fn examine(client: &Client, limits: &Limits) -> Result<Report> {
+async fn examine(client: &Client, read_urls: &[String], limits: &Limits) -> Result<Report> {
     prepare(client, limits).await?;
     let mut report = Report { status: None, findings: Vec::new(), checks: Vec::new() };
     migrations(client, &mut report).await?;
+    let timescale = db::has(client, "timescaledb_information.continuous_aggregates").await?;
+    let plain = db::has(client, "pulso.plain_rollup").await?;
     for (name, sql) in CHECKS {
+        if name == AGGREGATES && !timescale || plain && OF_THE_EXTENSION.contains(&name) {
+            continue;
+        }
         report.checks.push(name);
         match client.query(sql, &[]).await {
             Ok(rows) => {
@@ -156,32 +179,25 @@ async fn examine(client: &Client, limits: &Limits) -> Result<Report> {
                     });
                 }
             }
-            Err(error) => {
-                let error = Error::from(error);
-                if error.kind() == Kind::Unavailable {
-                    return Err(error);
-                }
-                report.findings.push(Finding {
-                    severity: Severity::Note,
-                    check: name,
-                    object: "this check".to_owned(),
-                    finding: format!("it cannot be made: {error}"),
-                    cure: "Migrate the database (`pulso migrate up`), or ask as a role that may look (pg_monitor)."
-                        .to_owned(),
-                });
-            }
+            Err(error) => report.cannot(name, Error::from(error))?,
         }
     }
+    if let Err(error) = bloat::check(client, limits.bloat.saturating_mul(1024 * 1024), &mut report).await {
+        report.cannot(bloat::CHECK, error)?;
+    }
+    let max_bytes = limits.slot_wal.unsigned_abs().saturating_mul(1024 * 1024);
+    replicas::check(client, read_urls, max_bytes, &mut report).await?;
     report.findings.sort_by_key(|finding| std::cmp::Reverse(finding.severity));
     report.status = report.findings.first().map(|finding| finding.severity);
     Ok(report)
 }
 
 async fn prepare(client: &Client, limits: &Limits) -> Result<()> {
-    let settings: [(&str, &str, String); 10] = [
+    let settings: [(&str, &str, String); 11] = [
         ("long", "interval", limits.long_transaction.clone()),
         ("idle", "interval", limits.idle_transaction.clone()),
         ("stale", "interval", limits.stale_view.clone()),
+        ("late", "interval", limits.late_change.clone()),
         ("overdue", "interval", limits.overdue_job.clone()),
         ("pending", "bigint", limits.pending.to_string()),
         ("wal", "bigint", limits.slot_wal.saturating_mul(1024 * 1024).to_string()),
@@ -221,6 +237,21 @@ async fn migrations(client: &Client, report: &mut Report) -> Result<()> {
 }
 
 impl Report {
+    /// A check that cannot be made is a finding; a server that is away ends them all.
+    fn cannot(&mut self, check: &'static str, error: Error) -> Result<()> {
+        if error.kind() == Kind::Unavailable {
+            return Err(error);
+        }
+        self.findings.push(Finding {
+            severity: Severity::Note,
+            check,
+            object: "this check".to_owned(),
+            finding: format!("it cannot be made: {error}"),
+            cure: "Migrate the database (`pulso migrate up`), or ask as a role that may look (pg_monitor).".to_owned(),
+        });
+        Ok(())
+    }
+
     fn text(&self) -> String {
         let mut text = String::new();
         for finding in &self.findings {

@@ -3,7 +3,6 @@
 use crate::db::Server;
 use crate::error::{Error, Result};
 use crate::interrupt;
-use crate::migrate;
 use crate::worker::{self, Ended, Schedule};
 use clap::{Args, Subcommand, ValueEnum};
 use comfy_table::{Table, presets};
@@ -116,8 +115,7 @@ pub struct HistoryArgs {
 }
 
 pub async fn run(server: &Server, command: Command) -> Result<ExitCode> {
-    let client = server.connect().await?;
-    migrate::require(&client).await?;
+    let client = server.migrated().await?;
     match command {
         Command::List(output) => list(&client, output.json).await,
         Command::History(args) => history(&client, &args).await,

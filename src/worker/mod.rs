@@ -18,7 +18,7 @@ pub use verify::rollups as verify_rollups;
 
 use crate::db::{self, Server};
 use crate::error::{Error, Result};
-use crate::{fold, interrupt, logs, migrate};
+use crate::{fold, interrupt, logs};
 use clock::Ticks;
 use deadpool_postgres::Pool;
 use std::process::ExitCode;
@@ -48,7 +48,7 @@ pub async fn command(server: &Server, args: WorkerArgs) -> Result<ExitCode> {
     logs::init("info", args.log_format);
     let stop = interrupt::token();
     server.require_sessions().await?;
-    migrate::require(&server.connect().await?).await?;
+    server.migrated().await?;
     tracing::info!("worker up");
     let folder = tokio::spawn(fold::keep_folded(server.url().to_owned(), stop.clone()));
     run(Options { concurrency: args.concurrency.into(), ..Options::new(server.url()) }, stop).await;

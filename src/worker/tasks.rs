@@ -10,6 +10,8 @@ use std::time::Instant;
 
 /// History is kept for so long.
 const HISTORY_DAYS: i32 = 30;
+/// And what keys were used for, so that a year can be laid beside the one before.
+const KEY_USE_DAYS: i32 = 400;
 
 pub enum Effect {
     Done(String),
@@ -84,7 +86,12 @@ async fn purge(client: &mut ClientWrapper, clock: &Clock, claim: &Claim, began: 
     let transaction = client.transaction().await?;
     let sql = "delete from pulso.job_run where started_at < $1::timestamptz - make_interval(days => $2) and outcome <> 'running'";
     let rows = transaction.execute(sql, &[&now, &HISTORY_DAYS]).await?;
-    let summary = format!("{rows} runs older than {HISTORY_DAYS} days deleted");
+    let sql = "delete from pulso.api_key_use where day < ($1::timestamptz at time zone 'UTC')::date - $2::integer";
+    let used = transaction.execute(sql, &[&now, &KEY_USE_DAYS]).await?;
+    let mut summary = format!("{rows} runs older than {HISTORY_DAYS} days deleted");
+    if used > 0 {
+        summary.push_str(&format!(", and {used} days of keys older than {KEY_USE_DAYS} days"));
+    }
     if !claim.finish(&transaction, now, millis(began), &summary).await? {
         return Ok(Effect::NotOurs);
     }

@@ -1,7 +1,11 @@
 //! Jobs: one effect a slot, whatever is stopped, killed or set back.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "../common/mod.rs"]
 mod common;
+
+mod battery;
+mod partitions;
 
 use common::Db;
 use nix::sys::signal::{Signal, kill};
@@ -253,6 +257,42 @@ async fn a_worker_that_was_overtaken_cannot_commit() {
 }
 
 #[tokio::test]
+async fn a_clock_that_is_set_back_leaves_no_job_to_a_worker_that_is_gone() {
+    let (db, sql) = stage("2026-01-01T10:00:00Z").await;
+    let slow = EFFECT.replace("values (", "select ").replace("::timestamptz)", "::timestamptz from pg_sleep(4)");
+    job(&sql, "slow", "every 1h", "UTC", "all", &slow).await;
+    job(&sql, "gone", "every 1h", "UTC", "all", EFFECT).await;
+    let worker = Worker::start(&db, "w");
+    until(&sql, SEEN, "0").await;
+    // Taken at half past ten by a worker that died; then the clock was set back to half past nine.
+    sql.batch_execute(
+        "begin;
+         update pulso.job set token = token + 1, lease_owner = 'dead', lease_until = '2026-01-01T10:30:00Z', next_slot = '2026-01-01T09:00:00Z' where name = 'gone';
+         update public.clock set now = '2026-01-01T09:30:00Z';
+         commit",
+    )
+    .await
+    .unwrap();
+    until(
+        &sql,
+        "select string_agg(slot::timestamptz at time zone 'UTC' || '', ', ') from public.effects",
+        "2026-01-01 09:00:00",
+    )
+    .await;
+    // One that lives is in the middle of its slot when that happens; the slot has one effect all the same.
+    jump(&sql, "2026-01-01T11:00:00Z").await;
+    until(&sql, "select count(*)::text from pulso.job_run where job = 'slow' and outcome = 'running'", "1").await;
+    jump(&sql, "2026-01-01T08:00:00Z").await;
+    sleep(Duration::from_secs(1)).await;
+    jump(&sql, "2026-01-01T11:30:00Z").await;
+    until(&sql, "select (count(*) > 0)::text from public.effects where job = 'slow'", "true").await;
+    until(&sql, "select (min(next_slot) > '2026-01-01T11:30:00Z')::text from pulso.job", "true").await;
+    let doubled = "select count(*)::text from (select from public.effects group by job, slot having count(*) > 1) x";
+    assert_eq!(text(&sql, doubled).await, "0");
+    worker.stop().await;
+}
+
+#[tokio::test]
 async fn missed_slots_are_caught_up_with_as_the_job_says() {
     let (db, sql) = stage("2026-01-01T00:30:00Z").await;
     for how in ["once", "all", "skip"] {
@@ -457,7 +497,10 @@ async fn jobs_are_seen_and_steered_from_the_terminal() {
     let sql = db.connect().await;
     let listed = json(&pulso(&db, &["job", "list", "--json"]));
     let names: Vec<_> = listed.as_array().unwrap().iter().map(|job| job["name"].as_str().unwrap()).collect();
-    assert_eq!(names, ["keep_history", "purge_history", "refresh_views", "verify_rollups"]);
+    assert_eq!(
+        names,
+        ["keep_history", "make_chunks", "make_partitions", "purge_history", "refresh_views", "verify_rollups"]
+    );
 
     sql.batch_execute("create table public.effects (job text, slot timestamptz)").await.unwrap();
     json(&pulso(&db, &["job", "create", "mine", "--sql", EFFECT, "--schedule", "weekly mon 06:00", "--json"]));
@@ -501,4 +544,13 @@ async fn jobs_are_seen_and_steered_from_the_terminal() {
     .unwrap();
     let purged = json(&pulso(&db, &["job", "run", "purge_history", "--json"]));
     assert_eq!(purged["result"], "1 runs older than 30 days deleted");
+    sql.batch_execute(
+        "insert into pulso.api_key (name, hint, hash, role) values ('till', 'pulso_', sha256('x'), 'viewer');
+         insert into pulso.api_key_use (name, day, requests, refused, failed, last_used_at)
+         select 'till', (now() at time zone 'UTC')::date - n, 1, 0, 0, now() from unnest('{1,399,401,402}'::int[]) n",
+    )
+    .await
+    .unwrap();
+    let purged = json(&pulso(&db, &["job", "run", "purge_history", "--json"]));
+    assert_eq!(purged["result"], "0 runs older than 30 days deleted, and 2 days of keys older than 400 days");
 }
