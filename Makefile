@@ -1,6 +1,6 @@
 # The menu. Everything else is in scripts/.
 .DEFAULT_GOAL := help
-.PHONY: help setup servers demo test test-long bench bench-peers lint
+.PHONY: help setup servers demo test test-long bench bench-peers bench-api lint
 
 help: ## Show this
 	@sed -n 's/^\([a-z-]*\):.*## \(.*\)/  make \1|\2/p' $(MAKEFILE_LIST) | awk -F'|' '{ printf "%-18s %s\n", $$1, $$2 }'
@@ -25,6 +25,9 @@ bench: setup ## Measure side by side with the alternatives
 
 bench-peers: ## Measure beside pg_ivm, an upsert trigger and REFRESH, on PostgreSQL 18
 	PULSO_PG_BINDIR="$$(bash scripts/servers.sh | tail -n1)" cargo run --release --locked --package pulso-bench -- peers --record
+
+bench-api: setup ## Measure the HTTP service beside Node + Redis, and from commit to event
+	@bash scripts/bench-api.sh
 
 lint: setup ## Format, clippy and shellcheck, before a commit
 	@bash scripts/lint.sh

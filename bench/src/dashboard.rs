@@ -20,13 +20,8 @@ pub async fn measure(report: &mut Report, sales: u32) -> Outcome<()> {
     let cluster = server::start(&[("synchronous_commit", "off")]).await?;
     let mut client = server::database(&cluster, "shop", &[]).await?;
     pulso::migrate::up(&mut client).await?;
-    client.batch_execute(include_str!("../sql/stores.sql")).await?;
-    let insert = client.prepare(include_str!("../sql/sales.sql")).await?;
     let started = Instant::now();
-    for first in (1..=sales).step_by(BATCH) {
-        let last = (first + BATCH as u32 - 1).min(sales);
-        client.execute(&insert, &[&i64::from(first), &i64::from(last), &i64::from(sales)]).await?;
-    }
+    fill(&client, sales).await?;
     let rate = f64::from(sales) / started.elapsed().as_secs_f64();
     report.inform("dashboard: sales written with the rollups in place", rate, "sales/s");
     client.execute("select pulso.fold()", &[]).await?;
@@ -51,6 +46,17 @@ pub async fn measure(report: &mut Report, sales: u32) -> Outcome<()> {
         "times",
     );
     cluster.stop().await?;
+    Ok(())
+}
+
+/// Twenty stores and their sales.
+pub async fn fill(client: &Client, sales: u32) -> Outcome<()> {
+    client.batch_execute(include_str!("../sql/stores.sql")).await?;
+    let insert = client.prepare(include_str!("../sql/sales.sql")).await?;
+    for first in (1..=sales).step_by(BATCH) {
+        let last = (first + BATCH as u32 - 1).min(sales);
+        client.execute(&insert, &[&i64::from(first), &i64::from(last), &i64::from(sales)]).await?;
+    }
     Ok(())
 }
 

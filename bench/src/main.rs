@@ -4,8 +4,10 @@
 //! table in `docs/benchmarks.md`. Ratios are medians of rounds in which the variants take turns, so that a machine
 //! that slows down slows all of them.
 
+mod api;
 mod bulk;
 mod dashboard;
+mod live;
 mod longrange;
 mod peers;
 mod report;
@@ -23,8 +25,8 @@ pub type Outcome<T> = Result<T, Box<dyn Error>>;
 #[derive(Parser)]
 #[command(about = "Measure Pulso beside its alternatives")]
 struct Args {
-    /// Which measurements to run; without any, tickets, dashboard, longrange and bulk
-    #[arg(value_parser = ["tickets", "dashboard", "longrange", "bulk", "peers", "soak", "soak-ticks"])]
+    /// Which measurements to run; without any, tickets, dashboard, longrange and bulk; `floor` is a server that `api` starts
+    #[arg(value_parser = ["tickets", "dashboard", "longrange", "bulk", "peers", "soak", "soak-ticks", "api", "live", "floor"])]
     only: Vec<String>,
     /// Pieces of `peers` to run; all when none is named. Each adds to what earlier ones have left
     #[arg(long, value_parser = peers::PIECES, value_delimiter = ',')]
@@ -57,6 +59,10 @@ async fn main() -> Outcome<ExitCode> {
         let met = peers::measure(&peers::Plan { only, seconds, rounds, record }).await?;
         return Ok(if met { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
+    // Not a measurement: a server that `api` starts.
+    if args.only.iter().any(|only| only == "floor") {
+        api::floor::serve().await?;
+    }
     let runs = |name: &str| args.only.is_empty() || args.only.iter().any(|only| only == name);
     let mut report = Report::default();
     if runs("tickets") {
@@ -70,6 +76,13 @@ async fn main() -> Outcome<ExitCode> {
     }
     if runs("bulk") {
         bulk::measure(&mut report, args.rounds).await?;
+    }
+    // Over HTTP: only when they are named, since they need programs of their own (`make bench-api`).
+    if args.only.iter().any(|only| only == "live") {
+        live::measure(&mut report).await?;
+    }
+    if args.only.iter().any(|only| only == "api") {
+        api::measure(&mut report, args.sales.min(300_000), args.seconds).await?;
     }
     // Minutes by themselves: only when they are named.
     if args.only.iter().any(|only| only == "soak") {

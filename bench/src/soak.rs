@@ -13,6 +13,8 @@ use tokio::process::Child;
 use tokio_postgres::Client;
 
 const READS: usize = 3000;
+/// Of reads that have become slow there are fewer.
+const READ_FOR: Duration = Duration::from_secs(30);
 /// How long autovacuum, which looks every five seconds here, gets to clear up after the snapshot.
 const AFTERWARDS: Duration = Duration::from_secs(30);
 
@@ -27,7 +29,7 @@ pub async fn by_time(report: &mut Report, seconds: u32) -> Outcome<()> {
     .await
 }
 
-/// So many looks of the folder, a millisecond apart, each with something to fold.
+/// So many looks of the folder, a millisecond apart, each with something to fold: no more tickets than that takes.
 pub async fn by_ticks(report: &mut Report, ticks: i64) -> Outcome<()> {
     println!("\nSoak: {ticks} ticks of the folder under one snapshot");
     let settings = [
@@ -37,7 +39,7 @@ pub async fn by_ticks(report: &mut Report, ticks: i64) -> Outcome<()> {
         ("pulso.feed_interval", "0"),
     ];
     let limit = Duration::from_secs(380);
-    soak(report, &format!("soak of {ticks} ticks"), &settings, &["--client=2"], |begun, done| {
+    soak(report, &format!("soak of {ticks} ticks"), &settings, &["--rate=1000", "--client=2"], |begun, done| {
         done >= ticks || begun.elapsed() > limit
     })
     .await
@@ -134,8 +136,12 @@ async fn times(client: &Client) -> Outcome<Vec<f64>> {
     let hour = client.prepare("select n, total from analytics.hourly where store_id = 1 and hour = date_trunc('hour', now() at time zone 'America/Caracas')").await?;
     let day = client.prepare("select lines, units, revenue from analytics.store_days where store_id = 1 and day = (now() at time zone 'America/Caracas')::date").await?;
     let mut times = Vec::with_capacity(READS);
+    let until = Instant::now() + READ_FOR;
     for turn in 0..READS + 20 {
         let begun = Instant::now();
+        if begun > until && turn > 40 {
+            break;
+        }
         client.query(if turn % 2 == 0 { &hour } else { &day }, &[]).await?;
         if turn >= 20 {
             times.push(begun.elapsed().as_secs_f64() * 1000.0);

@@ -19,7 +19,8 @@ pub async fn measure(figures: &mut Figures, rounds: usize) -> Outcome<()> {
     let client = server::database(&cluster, "build", &[&table]).await?;
     for _ in 0..rounds {
         let begun = Instant::now();
-        client.query_one(&format!("select count(*) from ({QUERY} offset 0) q"), &[]).await?;
+        // Counted as whole rows: Postgres leaves out the sums that nobody asks for.
+        client.query_one(&format!("select count(q) from ({QUERY} offset 0) q"), &[]).await?;
         let bare = begun.elapsed().as_secs_f64();
         client.batch_execute(&format!("select pulso.create_rollup('public.built', $${QUERY}$$, false)")).await?;
         let begun = Instant::now();

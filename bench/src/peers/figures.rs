@@ -8,8 +8,6 @@ use std::collections::BTreeMap;
 use std::fmt::{self, Write};
 
 const JSON: &str = "target/bench-peers.json";
-const BEGIN: &str = "<!-- peers: written by `make bench-peers` -->";
-const END: &str = "<!-- end of peers -->";
 
 /// What was measured, in each round, by name.
 #[derive(Default, Serialize, Deserialize)]
@@ -17,6 +15,7 @@ pub struct Figures(BTreeMap<String, Vec<f64>>);
 
 /// A figure with its target.
 pub struct Target {
+    piece: &'static str,
     name: String,
     value: f64,
     unit: &'static str,
@@ -81,13 +80,14 @@ impl Figures {
 
     pub fn targets(&self) -> Vec<Target> {
         let mut targets = Vec::new();
-        let mut add = |name: String, value: Option<f64>, unit, bound, at_least| {
-            targets.extend(value.map(|value| Target { name, value, unit, bound, at_least }));
+        let mut add = |piece, name: String, value: Option<f64>, unit, bound, at_least| {
+            targets.extend(value.map(|value| Target { piece, name, value, unit, bound, at_least }));
         };
         for (commit, of_none) in [("0 ms", 0.75), ("2 ms", 0.90)] {
             for clients in [8, 32] {
                 let of = |peer| ticket(commit, clients, peer, "per_second");
                 add(
+                    "tickets",
                     format!("{commit}, {clients} clients: Pulso against no trigger"),
                     self.ratio(&of(Peer::Pulso), &of(Peer::None)),
                     "times",
@@ -99,12 +99,13 @@ impl Figures {
         for peer in [Peer::Upsert, Peer::PgIvm] {
             let of = |peer| ticket("2 ms", 32, peer, "per_second");
             let ratio = self.ratio(&of(Peer::Pulso), &of(peer));
-            add(format!("2 ms, 32 clients: Pulso against {}", peer.name()), ratio, "times", 5.0, true);
+            add("tickets", format!("2 ms, 32 clients: Pulso against {}", peer.name()), ratio, "times", 5.0, true);
         }
         let p99 = |peer| self.median(&ticket("2 ms", 32, peer, "p99"));
         let added = p99(Peer::Pulso).zip(p99(Peer::None)).map(|(with, without)| with - without);
-        add("2 ms, 32 clients: added to a ticket's p99 by Pulso".into(), added, "ms", 1.0, false);
+        add("tickets", "2 ms, 32 clients: added to a ticket's p99 by Pulso".into(), added, "ms", 1.0, false);
         add(
+            "build",
             "build of 10 million rows against the bare group by".into(),
             self.median("build ratio"),
             "times",
@@ -114,24 +115,42 @@ impl Figures {
         targets
     }
 
+    /// Writes what each piece has measured in its own place; what was not measured stays as it is there.
     pub fn write_markdown(&self) -> Outcome<()> {
-        let mut text = format!("\n{} PostgreSQL 18; {} rounds.\n", machine(), self.rounds());
-        for commit in ["0 ms", "2 ms"] {
-            self.write_tickets(&mut text, commit)?;
+        for piece in ["tickets", "bulk", "build"] {
+            let of_piece = |name: &str| name.starts_with(piece);
+            let Some(rounds) = self.0.iter().filter(|(name, _)| of_piece(name)).map(|(_, values)| values.len()).min()
+            else {
+                continue;
+            };
+            let mut text = format!("\n{} PostgreSQL 18; rounds: {rounds}.\n", machine());
+            match piece {
+                "tickets" => {
+                    for commit in ["0 ms", "2 ms"] {
+                        self.write_tickets(&mut text, commit)?;
+                    }
+                }
+                "bulk" => self.write_bulk(&mut text)?,
+                _ => {
+                    if let (Some(bare), Some(build)) = (self.median("build bare"), self.median("build pulso")) {
+                        writeln!(
+                            text,
+                            "\nBuild over 10 million rows: {build:.1} s; the bare `group by`: {bare:.1} s."
+                        )?;
+                    }
+                }
+            }
+            let targets: Vec<Target> = self.targets().into_iter().filter(|target| target.piece == piece).collect();
+            if !targets.is_empty() {
+                writeln!(text, "\n| target | measured | asked | |\n|---|---|---|---|")?;
+            }
+            for target in targets {
+                writeln!(text, "{target}")?;
+            }
+            let begin = format!("<!-- peers, {piece}: written by `make bench-peers` -->");
+            write_between(&begin, &format!("<!-- end of peers, {piece} -->"), &text)?;
         }
-        self.write_bulk(&mut text)?;
-        if let (Some(bare), Some(build)) = (self.median("build bare"), self.median("build pulso")) {
-            writeln!(text, "\nBuild over 10 million rows: {build:.1} s; the bare `group by`: {bare:.1} s.")?;
-        }
-        writeln!(text, "\n| target | measured | asked | |\n|---|---|---|---|")?;
-        for target in self.targets() {
-            writeln!(text, "{target}")?;
-        }
-        write_between(BEGIN, END, &text)
-    }
-
-    fn rounds(&self) -> usize {
-        self.0.iter().filter(|(name, _)| name.ends_with("per_second")).map(|(_, v)| v.len()).min().unwrap_or(0)
+        Ok(())
     }
 
     fn write_tickets(&self, text: &mut String, commit: &str) -> Outcome<()> {
