@@ -151,3 +151,28 @@ pub fn pool(url: &str, size: usize) -> Result<Pool> {
         .build()
         .map_err(|error| Error::failed(format!("cannot make a connection pool: {error}")))
 }
+
+/// Tables of ours that are locked as a vacuum locks them. Whether it is autovacuum only superusers see.
+const VACUUMED: &str = "
+  select c.oid::regclass::text from pg_class c
+   where c.relkind in ('r', 'm') and pg_has_role(c.relowner, 'usage')
+     and c.oid in (select l.relation from pg_locks l
+                    where l.mode = 'ShareUpdateExclusiveLock' and l.granted and l.pid <> pg_backend_pid()
+                      and l.database = (select d.oid from pg_database d where d.datname = current_database()))";
+
+/// Autovacuum yields to whoever has waited for `deadlock_timeout`, and whoever asks for a lock for a moment never does. So
+/// its own lock is waited for that long: nobody who reads or writes the table waits behind that. It comes again later, and
+/// skips what is locked: so all are locked before any is let go. Somebody's own VACUUM does not yield.
+pub async fn interrupt_autovacuum(client: &Client) {
+    // What fails here does not matter: the caller finds its table busy once more.
+    let _ = client.batch_execute("begin; set local lock_timeout = '3s'").await;
+    while let Ok(tables) = client.query(VACUUMED, &[]).await {
+        let names: Vec<String> = tables.iter().map(|row| row.get(0)).collect();
+        let lock = format!("lock table {} in share update exclusive mode", names.join(", "));
+        if names.is_empty() || client.batch_execute(&lock).await.is_err() {
+            break;
+        }
+        tracing::info!(lock, "autovacuum is out of the way");
+    }
+    let _ = client.batch_execute("rollback").await;
+}

@@ -173,9 +173,8 @@ async fn online_state(
     let mut to_do = false;
     for statement in statements {
         match statement.standing(client, prepares).await? {
-            // An index that was dropped since is not made again: somebody meant it. A table becomes a plain one by an undo
-            // only, which may have ended before it noted so.
-            Standing::ToDo if entry.is_some() && !matches!(statement, Statement::Hypertable(_)) => (),
+            // An index that was dropped since is not made again: somebody meant it.
+            Standing::ToDo if entry.is_some() => (),
             Standing::Moot(_) if makes_tables => to_do = true,
             Standing::Moot(reason) => reasons.push(reason),
             Standing::ToDo | Standing::Leftover => to_do = true,

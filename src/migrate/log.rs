@@ -2,7 +2,7 @@
 
 use crate::db;
 use crate::error::Result;
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use tokio_postgres::Client;
 
 const TABLE: &str = include_str!("log.sql");
@@ -62,25 +62,27 @@ pub struct Entry {
     pub checksum: Option<String>,
 }
 
-/// Steps of which the last thing that was done is `up`, by (pack, step).
+/// What each step came to last: `up` that is done, or an undo, which takes hold as soon as it begins.
+const LAST: &str = "
+  select distinct on (m.pack, m.step) m.*
+    from pulso.migration_log m
+   where m.outcome = 'done' or m.action = 'undo'
+   order by m.pack, m.step, m.id desc";
+
+/// Steps that are applied, by (pack, step).
 pub async fn applied(client: &Client) -> Result<HashMap<(String, String), Entry>> {
     let there = db::has(client, "pulso.migration_log").await?;
     if !there {
         return Ok(HashMap::new());
     }
-    let rows = client
-        .query(
-            "select l.pack, l.step, l.by_role, l.checksum,
-                    to_char(l.finished_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'),
-                    (extract(epoch from l.finished_at - l.started_at) * 1000)::bigint
-               from (select distinct on (m.pack, m.step) m.*
-                       from pulso.migration_log m
-                      where m.outcome = 'done'
-                      order by m.pack, m.step, m.id desc) as l
-              where l.action = 'up'",
-            &[],
-        )
-        .await?;
+    let sql = format!(
+        "select l.pack, l.step, l.by_role, l.checksum,
+                to_char(l.finished_at at time zone 'UTC', 'YYYY-MM-DD\"T\"HH24:MI:SS\"Z\"'),
+                (extract(epoch from l.finished_at - l.started_at) * 1000)::bigint
+           from ({LAST}) as l
+          where l.action = 'up'"
+    );
+    let rows = client.query(&sql, &[]).await?;
     rows.iter()
         .map(|row| {
             let entry =
@@ -88,4 +90,13 @@ pub async fn applied(client: &Client) -> Result<HashMap<(String, String), Entry>
             Ok(((row.try_get(0)?, row.try_get(1)?), entry))
         })
         .collect()
+}
+
+/// Steps whose undo has not come to its end: some of what they made may be there.
+pub async fn half_undone(client: &Client) -> Result<HashSet<(String, String)>> {
+    if !db::has(client, "pulso.migration_log").await? {
+        return Ok(HashSet::new());
+    }
+    let sql = format!("select l.pack, l.step from ({LAST}) as l where l.action = 'undo' and l.outcome <> 'done'");
+    client.query(&sql, &[]).await?.iter().map(|row| Ok((row.try_get(0)?, row.try_get(1)?))).collect()
 }

@@ -160,7 +160,8 @@ impl<'a> Runner<'a> {
         self.patiently(what, || self.client.execute(sql, &[])).await
     }
 
-    async fn patiently<T, F>(&self, what: &str, attempt: impl Fn() -> F) -> Result<T, Stop>
+    /// Tries again while a row or table is busy; what is tried leaves nothing behind when it fails.
+    pub async fn patiently<T, F>(&self, what: &str, attempt: impl Fn() -> F) -> Result<T, Stop>
     where
         F: Future<Output = std::result::Result<T, tokio_postgres::Error>>,
     {
@@ -178,13 +179,6 @@ impl<'a> Runner<'a> {
                 return Err(stop.context(what));
             }
         }
-    }
-
-    /// One row of two tables compared: whether they are equal, and how many rows each has.
-    pub async fn compare(&mut self, sql: &str) -> Result<(bool, i64, i64), Stop> {
-        let outcome = self.watch.see(self.client.query_one(sql, &[]), None).await;
-        let row = outcome.map_err(|error| self.stopped(error.into()))?;
-        Ok((row.try_get(0)?, row.try_get(1)?, row.try_get(2)?))
     }
 
     /// How far long work is.
@@ -215,6 +209,9 @@ impl<'a> Runner<'a> {
             self.say(&format!("{what}: a table is busy; trying again for a while"));
         }
         self.sleep(Duration::from_millis(50 + 50 * u64::from((*tries).min(20)))).await?;
+        if *tries % 5 == 0 {
+            db::interrupt_autovacuum(self.client).await;
+        }
         Ok(true)
     }
 

@@ -45,11 +45,13 @@ impl Plan {
             .with_hint("The version that applied it can undo it."));
         }
         let begun = convert::begun(client).await?;
+        let half_undone = log::half_undone(client).await?;
         let applied = state.steps.iter().filter(|view| {
             // Recorded in the log though its index is to be made anew: there is something to drop. So is half a copy.
             let hypertable = view.step().and_then(Step::hypertable);
+            let key = (pack.name.to_owned(), view.name.clone());
             view.applied()
-                || view.online && logged.contains_key(&(pack.name.to_owned(), view.name.clone()))
+                || view.online && (logged.contains_key(&key) || half_undone.contains(&key))
                 || hypertable.is_some_and(|wanted| begun.contains(&wanted.table))
         });
         let steps: Vec<Step> =

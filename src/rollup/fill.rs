@@ -1,6 +1,6 @@
 //! Calls that may take long: seen from a second connection, cancelled on the server by Ctrl-C.
 
-use crate::db::Server;
+use crate::db::{self, Server};
 use crate::error::{Error, Result};
 use crate::interrupt;
 use crate::watch::Watch;
@@ -75,6 +75,9 @@ impl Session {
             let pause = tokio::time::sleep(Duration::from_millis(u64::from(20 * attempt.min(15))));
             if self.watch.cancel.run_until_cancelled(pause).await.is_none() {
                 return Ok(Outcome::Interrupted);
+            }
+            if attempt % 5 == 0 {
+                db::interrupt_autovacuum(&self.worker).await;
             }
         }
         Ok(Outcome::Done { value: None, seconds: begun.elapsed().as_secs_f64() })

@@ -7,6 +7,7 @@ use pulso::cluster::Cluster;
 use pulso::{db, migrate};
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
+use std::io::Read;
 use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -241,30 +242,59 @@ async fn conversions_that_are_killed_go_on_or_back() {
     }
 }
 
-/// Rows that somebody has locked all the while, and then leaves as they were, come last.
+/// Rows that somebody has locked all the while, and then leaves as they were, come last. Autovacuum, which looks at the
+/// copy as at any table that is filled, is waited for.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rows_that_were_locked_are_copied_in_the_end() {
     for major in [17, 18] {
         let Some((cluster, mut client)) = shop(major).await else { return };
         migrate::up_only(&mut client, &["timescale"]).await.unwrap();
-        let holder = db::connect(cluster.url()).await.unwrap();
+        let (holder, vacuum) = (db::connect(cluster.url()).await.unwrap(), db::connect(cluster.url()).await.unwrap());
+        // Nothing is copied before this test lets it.
+        client
+            .batch_execute(
+                "create function wait_for_the_test() returns trigger language plpgsql as $$ begin perform pg_advisory_xact_lock(1); return new; end $$;
+                 create trigger wait_for_the_test before update on pulso.conversion for each row when (new.phase = 'copying' and new.at_relation is not null)
+                   execute function wait_for_the_test();
+                 alter table pulso.conversion enable always trigger wait_for_the_test",
+            )
+            .await
+            .unwrap();
         for there in [true, false] {
-            holder.batch_execute("begin; select from sales where number::int % 3 = 0 for update").await.unwrap();
-            let mut child = process(&cluster, there).spawn().unwrap();
-            let reached =
-                "select exists (select from pulso.conversion where source = 'public.sales' and phase = 'copied')";
-            while !one::<bool>(&client, reached).await {
-                assert!(child.try_wait().unwrap().is_none(), "it ends though rows are locked");
-                tokio::time::sleep(Duration::from_millis(20)).await;
-            }
-            tokio::time::sleep(Duration::from_millis(300)).await;
-            assert!(one::<bool>(&client, reached).await, "it waits for them");
+            holder
+                .batch_execute(
+                    "select pg_advisory_lock(1); begin; select from sales where number::int % 3 = 0 for update",
+                )
+                .await
+                .unwrap();
+            let mut child = process(&cluster, there).stderr(Stdio::piped()).spawn().unwrap();
+            let mut until = async |reached: &str| {
+                let reached = format!(
+                    "select exists (select from pulso.conversion where source = 'public.sales' and phase = '{reached}')"
+                );
+                while !one::<bool>(&client, &reached).await {
+                    if child.try_wait().unwrap().is_some() {
+                        let mut said = String::new();
+                        child.stderr.take().unwrap().read_to_string(&mut said).unwrap();
+                        panic!("it ends though something is locked: {said}");
+                    }
+                    tokio::time::sleep(Duration::from_millis(20)).await;
+                }
+                tokio::time::sleep(Duration::from_millis(300)).await;
+                assert!(one::<bool>(&client, &reached).await, "it waits for them");
+            };
+            until("copying").await;
+            // The lock of a vacuum.
+            vacuum.batch_execute("begin; lock table pulso_shadow.sales in share update exclusive mode").await.unwrap();
+            holder.batch_execute("select pg_advisory_unlock(1)").await.unwrap();
+            until("copied").await;
+            vacuum.batch_execute("rollback").await.unwrap();
             holder.batch_execute("rollback").await.unwrap();
             assert!(child.wait().unwrap().success());
             assert_eq!(one::<i64>(&client, "select count(*) from sales").await, 2000);
             exact(&client, "after rows were locked").await;
         }
-        drop((client, holder));
+        drop((client, holder, vacuum));
         cluster.stop().await.unwrap();
     }
 }

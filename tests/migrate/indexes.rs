@@ -1,11 +1,10 @@
 //! Indexes are made while everybody goes on, and made whole however often the making is interrupted.
 
 use crate::common::Db;
-use crate::{SALES, command, one, pulso, stderr, stdout};
+use crate::{SALES, command, one, pulso, stderr, stdout, until};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use pulso::migrate;
-use std::time::Duration;
 use tokio_postgres::Client;
 
 /// The tables of pack pos with some sales, nothing else.
@@ -15,16 +14,6 @@ async fn shop() -> (Db, Client) {
     migrate::up_only(&mut client, &["pos"]).await.unwrap();
     client.batch_execute(SALES).await.unwrap();
     (db, client)
-}
-
-async fn until(client: &Client, what: &str) {
-    for _ in 0..500 {
-        if one::<bool>(client, what).await {
-            return;
-        }
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-    panic!("never: {what}");
 }
 
 const INVALID: &str = "select exists (select from pg_index where not indisvalid)";

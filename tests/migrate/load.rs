@@ -1,7 +1,7 @@
 //! `up` and `undo` on a database that sells: no statement of the shop waits for long.
 
 use crate::common::{Db, Pauses, cluster, timescale};
-use crate::one;
+use crate::{SALES, one, until};
 use indicatif::ProgressBar;
 use pulso::cluster::Cluster;
 use pulso::migrate;
@@ -111,4 +111,29 @@ async fn no_statement_of_a_large_shop_waits_for_long() {
     if crate::common::long() {
         sell_and_migrate(cluster().await, PACKS, 300, 60.0).await;
     }
+}
+
+/// Autovacuum is on the shop's tables when triggers are to go from them, and would be for minutes.
+#[tokio::test]
+async fn autovacuum_makes_way() {
+    let db = Db::migrated().await;
+    let mut client = db.connect().await;
+    client.batch_execute(SALES).await.unwrap();
+    migrate::undo(&mut client, "reports", 0, false).await.unwrap();
+    client
+        .batch_execute(
+            "do $$ declare it text; begin
+               foreach it in array '{sales, sale_items}'::text[] loop
+                 execute format('alter table %I set (autovacuum_vacuum_threshold = 1, autovacuum_vacuum_scale_factor = 0,
+                   autovacuum_vacuum_cost_delay = 100, autovacuum_vacuum_cost_limit = 1)', it);
+               end loop; end $$;
+             delete from sale_items where line_no = 1; update sales set rate = rate + 1",
+        )
+        .await
+        .unwrap();
+    until(&client, "select count(*) = 2 from pg_stat_progress_vacuum where datname = current_database() and relid in ('sales'::regclass, 'sale_items'::regclass)").await;
+    let undisturbed = "select count(*) from pg_stat_user_tables where relname in ('sales', 'sale_items') and last_autovacuum is not null";
+    migrate::undo(&mut client, "rollups", 0, false).await.unwrap();
+    assert_eq!(one::<i64>(&client, undisturbed).await, 0, "it was over before it could be in the way");
+    assert!(one::<bool>(&client, "select not exists (select from pulso.rollups)").await);
 }

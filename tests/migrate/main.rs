@@ -23,6 +23,7 @@ mod undo;
 use common::{Db, cluster};
 use pulso::cluster::Cluster;
 use std::process::{Command, Output, Stdio};
+use std::time::Duration;
 use tokio_postgres::Client;
 
 /// The binary itself, on this database.
@@ -44,6 +45,17 @@ fn stdout(output: &Output) -> String {
 
 fn stderr(output: &Output) -> String {
     String::from_utf8_lossy(&output.stderr).into_owned()
+}
+
+/// Waits until a query says so.
+async fn until(client: &Client, what: &str) {
+    for _ in 0..500 {
+        if one::<bool>(client, what).await {
+            return;
+        }
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    panic!("never: {what}");
 }
 
 /// The schema as pg_dump writes it, without what differs from dump to dump.

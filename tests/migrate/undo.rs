@@ -1,7 +1,7 @@
 //! Each pack leaves nothing behind when it is undone.
 
 use crate::common::Db;
-use crate::{SALES, assert_same, one, schema, stderr};
+use crate::{SALES, assert_same, one, pulso, schema, stderr, stdout, until};
 use pulso::migrate::{self, Tier};
 
 /// All but the hypertables, which tests/migrate/hypertables.rs undoes.
@@ -74,21 +74,21 @@ async fn undo_refuses_what_would_lose_something() {
     let client = db.connect().await;
     client.batch_execute(SALES).await.unwrap();
     for (pack, first) in [("pos", "indexes"), ("core", "rollups"), ("rollups", "reports")] {
-        let output = crate::pulso(&db, &["undo", pack]);
+        let output = pulso(&db, &["undo", pack]);
         assert_eq!(output.status.code(), Some(1));
         assert!(stderr(&output).contains(&format!("pulso migrate undo {first}")), "{}", stderr(&output));
     }
     let before: i64 = one(&client, "select sum(sales_count)::bigint from analytics.sales_daily").await;
     assert_eq!(before, 2000);
     for pack in ["reports", "rollups", "indexes"] {
-        crate::stdout(&crate::pulso(&db, &["undo", pack]));
+        crate::stdout(&pulso(&db, &["undo", pack]));
     }
-    let output = crate::pulso(&db, &["undo", "pos"]);
+    let output = pulso(&db, &["undo", "pos"]);
     assert_eq!(output.status.code(), Some(1));
     assert!(stderr(&output).contains("table public.stores holds rows"), "{}", stderr(&output));
     assert!(stderr(&output).contains("--drop-data"));
     assert_eq!(one::<i64>(&client, "select count(*) from sales").await, 2000);
-    crate::stdout(&crate::pulso(&db, &["undo", "pos", "--drop-data"]));
+    crate::stdout(&pulso(&db, &["undo", "pos", "--drop-data"]));
     assert!(one::<bool>(&client, "select to_regclass('public.sales') is null").await);
 }
 
@@ -110,6 +110,59 @@ async fn undo_keeps_the_steps_up_to_a_number() {
 }
 
 /// The reports lie behind their views, with steps undone or not.
+/// Killed when an index is half gone, or gone and the log does not know yet: the log says that the undo had begun.
+#[tokio::test]
+async fn an_undo_that_is_killed_before_it_says_so_is_one_all_the_same() {
+    let db = Db::empty().await;
+    let mut client = db.connect().await;
+    migrate::up_only(&mut client, &["pos"]).await.unwrap();
+    migrate::up_only(&mut client, &["core"]).await.unwrap();
+    migrate::undo(&mut client, "core", 0, false).await.unwrap();
+    let without = schema(&db).await;
+    migrate::up_only(&mut client, &["indexes"]).await.unwrap();
+    let whole = schema(&db).await;
+    client
+        .batch_execute(
+            "create function wait_for_the_test() returns trigger language plpgsql as $$ begin perform pg_advisory_xact_lock(1); return new; end $$;
+             create trigger wait_for_the_test before update on pulso.migration_log for each row
+               when (new.action = 'undo' and new.outcome = 'done') execute function wait_for_the_test();
+             select pg_advisory_lock(1)",
+        )
+        .await
+        .unwrap();
+    let waits = "select exists (select from pg_stat_activity where datname = current_database() and wait_event = 'advisory' and query ~ 'migration_log')";
+    let gone = "select not exists (select from pg_stat_activity where datname = current_database() and application_name = 'pulso migrate')";
+    let kill = async |waits: &str| {
+        let mut child = crate::command(&db, &["undo", "indexes"]).spawn().unwrap();
+        until(&client, waits).await;
+        child.kill().unwrap();
+        child.wait().unwrap();
+        until(&client, gone).await;
+    };
+    kill(waits).await;
+    let undone: String =
+        one(&client, "select step from pulso.migration_log where action = 'undo' and outcome = 'running'").await;
+    let plan = stdout(&pulso(&db, &["plan", "indexes"]));
+    assert!(plan.contains(&format!("pending  {undone}")), "{plan}");
+    client
+        .batch_execute("drop trigger wait_for_the_test on pulso.migration_log; select pg_advisory_unlock(1)")
+        .await
+        .unwrap();
+    stdout(&pulso(&db, &["up", "indexes"]));
+    client.batch_execute("drop function wait_for_the_test").await.unwrap();
+    assert_same(&whole, &schema(&db).await, "after up");
+    assert_eq!(pulso(&db, &["plan", "indexes", "--exit-code"]).status.code(), Some(0));
+    // A writer keeps the index from going.
+    let writer = db.connect().await;
+    writer.batch_execute("begin; lock table sales, sale_items, events, inventory_movements, real_time_metrics, products, sales_heatmap in row exclusive mode").await.unwrap();
+    let invalid = "select exists (select from pg_index where not indisvalid)";
+    kill(invalid).await;
+    assert!(one::<bool>(&client, invalid).await);
+    writer.batch_execute("rollback").await.unwrap();
+    migrate::undo(&mut client, "indexes", 0, false).await.unwrap();
+    assert_same(&without, &schema(&db).await, "after undo");
+}
+
 #[tokio::test]
 async fn a_step_undone_alone_leaves_functions_that_find_the_reports() {
     for tier in [Tier::Extension, Tier::Plain] {

@@ -52,7 +52,7 @@ pub async fn all(runner: &mut Runner<'_>, plan: &Plan<'_>) -> Result<(), Stop> {
     }
     runner.watch.bar.finish_and_clear();
     runner.say(&format!("{table}: rows copied in {:.1} s", whole.elapsed().as_secs_f64()));
-    runner.call(&super::phase(table, "copied"), None).await
+    runner.bite(&super::phase(table, "copied"), table).await
 }
 
 /// As many blocks as take the time of a batch, by the last one.
@@ -74,7 +74,9 @@ async fn relations(runner: &Runner<'_>, plan: &Plan<'_>) -> Result<Vec<(String, 
     for name in names {
         let size = "select pg_relation_size(to_regclass($1)) / current_setting('block_size')::bigint";
         // A chunk that was dropped meanwhile has no size.
-        let blocks: Option<i64> = runner.client.query_one(size, &[&name]).await?.get(0);
+        let size = async || runner.client.query_one(size, &[&name]).await;
+        let row = runner.patiently(&format!("{name}: its size"), size).await?;
+        let blocks: Option<i64> = row.try_get(0)?;
         relations.push((name, blocks.unwrap_or(0)));
     }
     Ok(relations)
@@ -83,7 +85,9 @@ async fn relations(runner: &Runner<'_>, plan: &Plan<'_>) -> Result<Vec<(String, 
 /// Copies what was passed by because somebody had it locked, and compares the two in one snapshot.
 pub async fn until_equal(runner: &mut Runner<'_>, plan: &Plan<'_>) -> Result<(), Stop> {
     let table = &plan.wanted.table;
-    runner.call(&format!("analyze {}", plan.shadow()), None).await?;
+    // Autovacuum may be at it.
+    let what = format!("{table}: statistics");
+    runner.bite(&format!("analyze {}", plan.shadow()), &what).await?;
     for round in 0..ROUNDS {
         loop {
             let begun = Instant::now();
@@ -94,9 +98,12 @@ pub async fn until_equal(runner: &mut Runner<'_>, plan: &Plan<'_>) -> Result<(),
             tokio::time::sleep(begun.elapsed() / 2).await;
         }
         runner.show(&format!("{table}: comparing"), 0, 1);
-        let (equal, here, there) = runner.compare(&plan.compare()).await?;
+        let compare = plan.compare();
+        let compared = || runner.client.query_one(&compare, &[]);
+        let row = runner.patiently(&format!("{table}: comparing"), compared).await?;
+        let (equal, here, there): (bool, i64, i64) = (row.try_get(0)?, row.try_get(1)?, row.try_get(2)?);
         if equal {
-            return runner.call(&super::phase(table, "equal"), None).await;
+            return runner.bite(&super::phase(table, "equal"), table).await;
         }
         if here <= there {
             return Err(Error::failed(format!("{table} has {here} rows and its copy {there}, and they are not the same"))

@@ -255,7 +255,7 @@ async fn begin(runner: &mut Runner<'_>, plan: &Plan<'_>) -> Result<(), Stop> {
              order by 1",
             plan.timescale, plan.shape.name
         );
-        let rows = runner.client.query(&ages, &[]).await?;
+        let rows = runner.patiently(&format!("{table}: its times"), || runner.client.query(&ages, &[])).await?;
         let buckets: Vec<String> = rows.iter().map(|row| row.get(0)).collect();
         for some in buckets.chunks(8) {
             let values: Vec<String> = some
