@@ -1,6 +1,6 @@
 //! Build, alter and repair while everybody goes on: exact in every snapshot, and nobody waits.
 
-use crate::common::{Db, Pauses, Scratch};
+use crate::common::{Db, Pauses, Scratch, cluster};
 use crate::sessions::{code, patiently};
 use crate::{assert_equal, differences};
 use nix::sys::signal::{Signal, kill};
@@ -148,6 +148,17 @@ fn comparison(rollup: &str, query: &str) -> String {
            (select * from {rollup} except all ({query})) union all (({query}) except all select * from {rollup})
          ) as d"
     )
+}
+
+/// Whoever makes a rollup and drops it is told of nothing that concerns nobody.
+#[tokio::test]
+async fn a_rollup_comes_and_goes_without_notices() {
+    let db = shop(10).await;
+    let sql = format!("select pulso.create_rollup('public.r', $${QUERY}$$); select pulso.drop_rollup('public.r')");
+    let mut psql = std::process::Command::new(cluster().await.bindir().join("psql"));
+    let output = psql.args(["-X", "-q", "-d", db.url(), "-c", &sql]).output().unwrap();
+    assert!(output.status.success());
+    assert_eq!(String::from_utf8_lossy(&output.stderr), "");
 }
 
 /// What CREATE TRIGGER's lock is for: each row that the build's snapshot does not see must have its delta.

@@ -44,6 +44,12 @@ fn relation(name: &CStr) -> pg_sys::Oid {
     unsafe { pg_sys::get_relname_relid(name.as_ptr(), pg_sys::get_namespace_oid(c"pulso".as_ptr(), true)) }
 }
 
+/// Whether a table has a trigger of that name.
+pub fn has_trigger(table: pg_sys::Oid, name: &CStr) -> bool {
+    // SAFETY: looks into the catalog; a missing one gives InvalidOid.
+    unsafe { pg_sys::get_trigger_oid(table, name.as_ptr(), true) != pg_sys::InvalidOid }
+}
+
 /// `pulso.generation`.
 pub fn generation_sequence() -> pg_sys::Oid {
     let sequence = relation(c"generation");

@@ -5,6 +5,7 @@ use crate::pg::catalog::{self, Rollup};
 use crate::pg::session::{self, Setting, arg};
 use crate::pg::tree;
 use pgrx::prelude::*;
+use std::ffi::CStr;
 
 /// What a trigger is for.
 #[derive(Clone, Copy)]
@@ -19,14 +20,14 @@ enum Purpose {
 }
 
 /// Name, purpose, and the rest of CREATE TRIGGER.
-const TRIGGERS: [(&str, Purpose, &str, &str); 7] = [
-    ("pulso_insert", Purpose::Capture, "after insert", "referencing new table as pulso_new"),
-    ("pulso_update", Purpose::Capture, "after update", "referencing old table as pulso_old new table as pulso_new"),
-    ("pulso_delete", Purpose::Capture, "after delete", "referencing old table as pulso_old"),
-    ("pulso_truncate", Purpose::Truncate, "before truncate", ""),
-    ("pulso_begin_insert", Purpose::Begin, "before insert", ""),
-    ("pulso_begin_update", Purpose::Begin, "before update", ""),
-    ("pulso_begin_delete", Purpose::Begin, "before delete", ""),
+const TRIGGERS: [(&CStr, Purpose, &str, &str); 7] = [
+    (c"pulso_insert", Purpose::Capture, "after insert", "referencing new table as pulso_new"),
+    (c"pulso_update", Purpose::Capture, "after update", "referencing old table as pulso_old new table as pulso_new"),
+    (c"pulso_delete", Purpose::Capture, "after delete", "referencing old table as pulso_old"),
+    (c"pulso_truncate", Purpose::Truncate, "before truncate", ""),
+    (c"pulso_begin_insert", Purpose::Begin, "before insert", ""),
+    (c"pulso_begin_update", Purpose::Begin, "before update", ""),
+    (c"pulso_begin_delete", Purpose::Begin, "before delete", ""),
 ];
 
 /// Whether changes of a table are captured row by row: it is slower, and the only way for some tables.
@@ -49,15 +50,12 @@ pub fn create(source: pg_sys::Oid, joined: &[pg_sys::Oid]) {
                 Purpose::Truncate => (is_counted && !tree::is_partitioned(table), "capture"),
                 Purpose::Begin => (!joined.is_empty() && (!by_row || !tree::is_partition(table)), "begin"),
             };
-            let exists: Option<bool> = session::one(
-                "select exists (select from pg_catalog.pg_trigger t where t.tgrelid = $1 and t.tgname = $2)",
-                &[arg(table), arg(trigger.to_owned())],
-            );
             let how = match purpose {
                 Purpose::Capture | Purpose::Begin if by_row => "for each row".to_owned(),
                 _ => format!("{rows} for each statement"),
             };
-            if wanted && exists != Some(true) {
+            if wanted && !catalog::has_trigger(table, trigger) {
+                let trigger = trigger.to_string_lossy();
                 session::run(
                     &format!("create trigger {trigger} {when} on {name} {how} execute function pulso.{function}()"),
                     &[],
@@ -96,8 +94,8 @@ pub fn sweep_table(table: pg_sys::Oid, whole: pg_sys::Oid, rollups: &[Rollup]) {
             Purpose::Truncate => rollup.source == whole,
             Purpose::Begin => !rollup.joined.is_empty(),
         });
-        if !needed {
-            session::run(&format!("drop trigger if exists {trigger} on {name}"), &[]);
+        if !needed && catalog::has_trigger(table, trigger) {
+            session::run(&format!("drop trigger {} on {name}", trigger.to_string_lossy()), &[]);
         }
     }
 }
