@@ -209,7 +209,7 @@ impl<'a> Runner<'a> {
             self.say(&format!("{what}: a table is busy; trying again for a while"));
         }
         self.sleep(Duration::from_millis(50 + 50 * u64::from((*tries).min(20)))).await?;
-        if *tries % 5 == 0 {
+        if tries.is_multiple_of(5) {
             db::interrupt_autovacuum(self.client).await;
         }
         Ok(true)

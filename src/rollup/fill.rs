@@ -57,7 +57,7 @@ impl Session {
     pub async fn patiently(&self, sql: &str, params: &[&(dyn ToSql + Sync)]) -> Result<Outcome> {
         let begun = Instant::now();
         self.worker.batch_execute(LOCK_TIMEOUT).await?;
-        for attempt in 1.. {
+        for attempt in 1_u32.. {
             match self.call(sql, params).await {
                 Ok(None) => return Ok(Outcome::Interrupted),
                 Ok(Some(_)) => break,
@@ -76,7 +76,7 @@ impl Session {
             if self.watch.cancel.run_until_cancelled(pause).await.is_none() {
                 return Ok(Outcome::Interrupted);
             }
-            if attempt % 5 == 0 {
+            if attempt.is_multiple_of(5) {
                 db::interrupt_autovacuum(&self.worker).await;
             }
         }
