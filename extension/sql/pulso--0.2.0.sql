@@ -132,6 +132,22 @@ as 'MODULE_PATHNAME', 'last_visible_generation_wrapper';
 comment on function pulso.last_visible_generation() is
   'The last generation of which the snapshot may see deltas; the highest number but in REPEATABLE READ without deltas of its own.';
 
+create function pulso.is_live(id integer) returns boolean
+language c stable strict parallel safe
+as 'MODULE_PATHNAME', 'is_live_wrapper';
+comment on function pulso.is_live(integer) is
+  'Whether a rollup is read from what is folded, in the caller''s snapshot. It and the next two look pulso.state up once for a snapshot, where subqueries would at each mention.';
+
+create function pulso.folded_through(id integer) returns bigint
+language c stable strict parallel safe
+as 'MODULE_PATHNAME', 'folded_through_wrapper';
+comment on function pulso.folded_through(integer) is 'pulso.state.folded_through of a rollup, in the caller''s snapshot.';
+
+create function pulso.open_generations(id integer) returns bigint[]
+language c stable strict parallel safe
+as 'MODULE_PATHNAME', 'open_generations_wrapper';
+comment on function pulso.open_generations(integer) is 'pulso.state.open_generations of a rollup, in the caller''s snapshot.';
+
 select pg_catalog.pg_extension_config_dump('pulso.rollup', '');
 select pg_catalog.pg_extension_config_dump('pulso.rollup_id_seq', '');
 select pg_catalog.pg_extension_config_dump('pulso.state', '');

@@ -12,7 +12,7 @@
 //! is left, nothing is skipped.
 
 use crate::pg::lock::{self, Tag};
-use crate::pg::{catalog, facts, session, xact};
+use crate::pg::{catalog, facts, session, state, xact};
 use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
@@ -107,6 +107,24 @@ fn last_visible_generation() -> i64 {
         return i64::MAX;
     }
     catalog::visible_through().and_then(|table| facts::first_above(table, xact::active_xmax())).unwrap_or(i64::MAX)
+}
+
+/// Whether a rollup is read from what is folded, in the active snapshot; if not, its view is its query.
+#[pg_extern(stable, parallel_safe, strict)]
+fn is_live(id: i32) -> bool {
+    state::of(id).live
+}
+
+/// Deltas of generations up to this one are in the base, in the active snapshot, but for the open ones.
+#[pg_extern(stable, parallel_safe, strict)]
+fn folded_through(id: i32) -> i64 {
+    state::of(id).folded_through
+}
+
+/// Generations up to the one folded through that a transaction still held then.
+#[pg_extern(stable, parallel_safe, strict)]
+fn open_generations(id: i32) -> Vec<i64> {
+    state::of(id).open_generations.clone()
 }
 
 /// As [`close`], without trust in what this backend knew: the counter may have been set by hand.

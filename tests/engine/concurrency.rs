@@ -290,6 +290,39 @@ async fn a_kept_snapshot_skips_what_was_written_since() {
     cluster.stop().await.unwrap();
 }
 
+/// Deltas that are folded, and that vacuum has to leave, are in nobody's way: who reads, looks for news or folds.
+#[tokio::test]
+async fn deltas_that_a_snapshot_keeps_are_passed_by() {
+    let cluster = Cluster::start(&Options::temporary().set("pulso.fold", "off")).await.unwrap();
+    let db = shop_in(&cluster).await;
+    let (client, folder, old) = (db.connect().await, db.connect().await, db.connect().await);
+    let sell = "insert into s (store, amount) values (1, 1)";
+    old.batch_execute("begin isolation level repeatable read; select from s").await.unwrap();
+    for _ in 0..20 {
+        client.batch_execute(&format!("do $$ begin for i in 1..1000 loop {sell}; end loop; end $$")).await.unwrap();
+        folder.batch_execute("select pulso.announce(); select pulso.fold()").await.unwrap();
+    }
+    client.batch_execute("analyze pulso.r_1_delta").await.unwrap();
+    let tuples = async || {
+        for client in [&client, &folder] {
+            client.batch_execute("select pg_stat_force_next_flush()").await.unwrap();
+        }
+        let sql = "select (t.seq_tup_read + i.idx_tup_read)::bigint from pg_stat_user_tables t join pg_stat_user_indexes i using (relid) where t.relname = 'r_1_delta'";
+        client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0)
+    };
+    let before = tuples().await;
+    assert!(before >= 20_000, "{before} were read when they were folded");
+    for _ in 0..20 {
+        client.batch_execute(&format!("{sell}; select * from r")).await.unwrap();
+        folder.batch_execute("select pulso.announce(); select pulso.fold()").await.unwrap();
+    }
+    let read = tuples().await - before;
+    assert!(read < 1_000, "{read} were read for 20 of them");
+    assert_equal(&old, "public.r", QUERY, "in the old snapshot").await;
+    drop((client, folder, old, db));
+    cluster.stop().await.unwrap();
+}
+
 /// A table of deltas that an old snapshot has let grow gives its pages back, and keeps them otherwise.
 #[tokio::test]
 async fn a_large_table_of_deltas_shrinks_after_the_snapshot() {

@@ -59,6 +59,11 @@ pub fn generation_sequence() -> pg_sys::Oid {
     sequence
 }
 
+/// `pulso.state`.
+pub fn state() -> Option<pg_sys::Oid> {
+    Some(relation(c"state")).filter(|table| *table != pg_sys::InvalidOid)
+}
+
 /// `pulso.visible_through`; none before 0.2.0.
 pub fn visible_through() -> Option<pg_sys::Oid> {
     Some(relation(c"visible_through")).filter(|table| *table != pg_sys::InvalidOid)

@@ -21,6 +21,7 @@ pub mod project;
 pub mod query;
 pub mod select;
 pub mod session;
+pub mod state;
 pub mod statement;
 pub mod transition;
 pub mod tree;

@@ -7,6 +7,7 @@ mod values;
 
 use super::fold::DEAD;
 use super::layout::{self, Additive};
+use crate::pg::catalog;
 use crate::pg::query::{Definition, Edge, Pair, Parts, Shown, column_name, operator_name};
 use crate::pg::session::{self, qualified_name};
 use pgrx::pg_sys;
@@ -31,6 +32,12 @@ pub struct Sql<'a> {
     additives: Vec<(String, Additive, String)>,
     /// The table whose rows are counted, or one of its partitions.
     counted: pg_sys::Oid,
+}
+
+/// Generations of which the deltas are known to somebody: all up to `through`, but for those of `open`; as SQL.
+struct Known {
+    through: String,
+    open: String,
 }
 
 fn joined<T>(items: &[T], separator: &str, format: impl Fn(&T) -> String) -> String {
@@ -256,21 +263,30 @@ impl<'a> Sql<'a> {
         )
     }
 
-    fn state(&self, column: &str) -> String {
-        format!("(select s.{column} from pulso.state s where s.id = {})", self.id)
+    /// What is noted of this rollup in the reader's snapshot, by a function; by a subquery before `alter extension update`.
+    fn state(&self, function: &str, column: &str) -> String {
+        match catalog::visible_through() {
+            Some(_) => format!("pulso.{function}({})", self.id),
+            None => format!("(select s.{column} from pulso.state s where s.id = {})", self.id),
+        }
     }
 
-    /// True for deltas that are not folded in the reader's snapshot; an index on gen answers it.
-    fn pending(&self) -> String {
-        self.pending_through("")
+    /// What is folded, in the reader's snapshot: the last generation, and those before it that were held then.
+    fn folded(&self) -> Known {
+        Known {
+            through: self.state("folded_through", "folded_through"),
+            open: format!("{}::pg_catalog.int8[]", self.state("open_generations", "open_generations")),
+        }
     }
 
-    /// The same; `bound` is a further condition on generations after what is folded.
-    fn pending_through(&self, bound: &str) -> String {
+    /// Deltas of generations that are not known, in two looks into the index on gen: `also` is a further condition. As one
+    /// condition with OR it would be a filter wherever the planner hopes to end early, and all that vacuum has left be read.
+    fn deltas(&self, columns: &str, Known { through, open }: &Known, also: &str) -> String {
+        let delta = &self.names.delta;
         format!(
-            "(gen > {}{bound} or gen = any ({}::pg_catalog.int8[]))",
-            self.state("folded_through"),
-            self.state("open_generations")
+            "select {columns} from {delta} where gen > {through}{also}
+             union all
+             select {columns} from {delta} where gen <= {through} and gen = any ({open}){also}"
         )
     }
 
@@ -278,7 +294,7 @@ impl<'a> Sql<'a> {
     fn merged(&self, values: &Values) -> String {
         let columns = self.columns();
         let Values { nulls, branches, passed } = values;
-        let Names { base, delta, .. } = &self.names;
+        let base = &self.names.base;
         let sums = joined(&self.additives, ", ", |(name, kind, _)| match kind {
             Additive::Bigint => format!("coalesce(pg_catalog.sum({name}), 0)::pg_catalog.int8 as {name}"),
             Additive::Numeric => format!("coalesce(pg_catalog.sum({name}), 0) as {name}"),
@@ -288,9 +304,13 @@ impl<'a> Sql<'a> {
             "select {keys}{sums}{passed} from (
                select {columns}{nulls} from {base}
                union all
-               select {columns}{nulls} from {delta} where {}{branches}
+               {}{branches}
              ) as p{}",
-            self.pending_through(" and gen <= (select pulso.last_visible_generation())"),
+            self.deltas(
+                &format!("{columns}{nulls}"),
+                &self.folded(),
+                " and gen <= (select pulso.last_visible_generation())"
+            ),
             self.group_by_keys()
         )
     }
@@ -315,10 +335,10 @@ impl<'a> Sql<'a> {
         let present = if self.keys.is_empty() { "" } else { " and m.n > 0" };
         format!(
             "select {outputs} from ({}) as m where {live}{present}
-             union all select d.* from {} as d where {live} is not true",
+             union all select d.* from {} as d where not {live}",
             self.merged(&self.values()),
             self.names.definition,
-            live = self.state("live")
+            live = self.state("is_live", "live")
         )
     }
 
@@ -357,19 +377,20 @@ impl<'a> Sql<'a> {
     pub fn news(&self, memory: bool, rows_max: i64, groups_max: usize) -> String {
         let keys = self.keys.join(", ");
         let after = if self.keys.is_empty() { "" } else { ", " };
-        let since = if memory { "(gen > $2 or gen = any ($3))".to_owned() } else { self.pending() };
+        let known = if memory { Known { through: "$2".to_owned(), open: "$3".to_owned() } } else { self.folded() };
         format!(
             "select gen, pg_catalog.count(*), {}::pg_catalog.text, (pg_catalog.sum(pg_catalog.count(*)) over ())::pg_catalog.int8
-               from (select gen{after}{keys} from {} where {since} and gen <= $1 limit {rows_max}) as d
+               from ({} limit {rows_max}) as d
               group by gen{after}{keys} limit {groups_max}",
             self.key_json(),
-            self.names.delta
+            self.deltas(&format!("gen{after}{keys}"), &known, " and gen <= $1")
         )
     }
 
-    /// Whether [`Self::news`] would find anything, of later generations too.
+    /// Whether [`Self::news`] would find anything, of later generations too. $1, $2: what is known, as there.
     pub fn has_news(&self) -> String {
-        format!("select exists (select from {} where gen > $1 or gen = any ($2))", self.names.delta)
+        let known = Known { through: "$1".to_owned(), open: "$2".to_owned() };
+        format!("select exists ({})", self.deltas("", &known, ""))
     }
 
     /// A group as JSON: its columns by their names in the view. NULL where a type is not one of Postgres's own: what
@@ -393,21 +414,17 @@ impl<'a> Sql<'a> {
     }
 
     pub fn has_pending(&self) -> String {
-        format!("select exists (select from {} where {})", self.names.delta, self.pending())
+        format!("select exists ({})", self.deltas("", &self.folded(), ""))
     }
 
     /// Deltas of closed generations. $1: first generation not to be folded; $2: generations before it that are still open.
-    fn foldable(&self) -> String {
-        format!("gen < $1 and gen <> all ($2) and {}", self.pending())
+    fn foldable(&self, columns: &str) -> String {
+        self.deltas(columns, &self.folded(), " and gen < $1 and gen <> all ($2)")
     }
 
     /// Whether there are so many as can be folded. $1, $2: as of [`Self::fold`]; $3: how many.
     pub fn has_foldable(&self) -> String {
-        format!(
-            "select pg_catalog.count(*) >= $3 from (select from {} where {} limit $3) as d",
-            self.names.delta,
-            self.foldable()
-        )
+        format!("select pg_catalog.count(*) >= $3 from ({} limit $3) as d", self.foldable(""))
     }
 
     /// Moves the deltas of closed generations into the base: all, or so many. $1: first generation not to be folded; $2:
@@ -421,14 +438,10 @@ impl<'a> Sql<'a> {
         });
         let added = joined(&self.additives, ", ", |(name, ..)| format!("{name} = b.{name} + excluded.{name}"));
         let order = if self.keys.is_empty() { String::new() } else { format!(" order by {}", self.keys.join(", ")) };
-        let closed = self.foldable();
-        let due = match at_most {
-            None => closed,
-            Some(most) => format!("ctid = any (array(select ctid from {delta} where {closed} limit {most}))"),
-        };
+        let most = at_most.map(|most| format!(" limit {most}")).unwrap_or_default();
         format!(
             "with moved as (
-               delete from {delta} where {due}
+               delete from {delta} where ctid = any (array({}{most}))
                returning {columns}
              ), net as (
                select {keys}{sums} from moved{}
@@ -440,6 +453,7 @@ impl<'a> Sql<'a> {
              )
              select (select pg_catalog.count(*) from moved),
                     (select pg_catalog.array_agg(place) from folded where empty)",
+            self.foldable("ctid"),
             self.group_by_keys(),
             self.all_zero(""),
             self.key_list(),
