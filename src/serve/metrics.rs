@@ -273,8 +273,8 @@ impl Metrics {
         }
     }
 
-    /// Whether the next line of something slow is written, and how many were not since the last, if any.
-    pub fn slow_line(&self, lines: &Lines) -> Option<Option<u64>> {
+    /// Whether the next line of something slow is written, and how many were not since the last.
+    pub fn slow_line(&self, lines: &Lines) -> Option<u64> {
         let next = lines.next();
         if next.is_none() {
             self.unsaid.inc();
