@@ -263,10 +263,11 @@ impl<'a> Sql<'a> {
         )
     }
 
-    /// What is noted of this rollup in the reader's snapshot, by a function; by a subquery before `alter extension update`.
+    /// What is noted of this rollup in the reader's snapshot, by a function; by its column before `alter extension update`.
+    /// In a subquery, so that it is asked for once and not for each row.
     fn state(&self, function: &str, column: &str) -> String {
         match catalog::visible_through() {
-            Some(_) => format!("pulso.{function}({})", self.id),
+            Some(_) => format!("(select pulso.{function}({}))", self.id),
             None => format!("(select s.{column} from pulso.state s where s.id = {})", self.id),
         }
     }
