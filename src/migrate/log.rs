@@ -23,8 +23,7 @@ pub async fn open(client: &Client) -> Result<()> {
 
 /// Closes what runners that died left open. The caller has the runners' lock: nobody else is running a step.
 pub async fn close(client: &Client) -> Result<()> {
-    let open = "select to_regclass('pulso.migration_log') is not null";
-    if client.query_one(open, &[]).await?.get(0) {
+    if db::has(client, "pulso.migration_log").await? {
         client.execute("update pulso.migration_log set outcome = 'interrupted' where outcome = 'running'", &[]).await?;
     }
     Ok(())
@@ -71,8 +70,7 @@ const LAST: &str = "
 
 /// Steps that are applied, by (pack, step).
 pub async fn applied(client: &Client) -> Result<HashMap<(String, String), Entry>> {
-    let there = db::has(client, "pulso.migration_log").await?;
-    if !there {
+    if !db::has(client, "pulso.migration_log").await? {
         return Ok(HashMap::new());
     }
     let sql = format!(

@@ -127,15 +127,16 @@ async fn one(
     let begun = Instant::now();
     let entry = log::begin(runner.client, pack, step, "undo", None).await?;
     let mut tries = 0;
-    let outcome = loop {
-        if let Some(wanted) = hypertable {
-            break convert::back(runner, wanted).await.map_err(|stop| stop.context(format!("undo {what}")));
-        }
-        match taken_back(runner, script, forget).await {
-            Err(stop) if runner.again(&stop, &mut tries, &what).await? => (),
-            outcome => break outcome.map_err(|stop| stop.context(format!("undo {what}"))),
-        }
+    let outcome = match hypertable {
+        Some(wanted) => convert::back(runner, wanted).await,
+        None => loop {
+            match taken_back(runner, script, forget).await {
+                Err(stop) if runner.again(&stop, &mut tries, &what).await? => (),
+                outcome => break outcome,
+            }
+        },
     };
+    let outcome = outcome.map_err(|stop| stop.context(format!("undo {what}")));
     runner.note(entry, &format!("undone: {}", what.trim_end()), begun, outcome).await
 }
 
