@@ -3,7 +3,7 @@
 use crate::common::{Db, Pauses, cluster, timescale};
 use crate::{SALES, one, until};
 use indicatif::ProgressBar;
-use pulso::cluster::Cluster;
+use pulso::cluster::{Cluster, Options};
 use pulso::migrate;
 use pulso::simulate::{Counters, Plan, history, live};
 use std::sync::Arc;
@@ -116,8 +116,11 @@ async fn no_statement_of_a_large_shop_waits_for_long() {
 /// Autovacuum is on the shop's tables when triggers are to go from them, and would be for minutes.
 #[tokio::test]
 async fn autovacuum_makes_way() {
-    let db = Db::migrated().await;
+    // On the tests' common server autovacuum has many databases to go through.
+    let cluster = Cluster::start(&Options::temporary().set("autovacuum_naptime", "2s")).await.unwrap();
+    let db = Db::empty_in(&cluster).await;
     let mut client = db.connect().await;
+    migrate::up(&mut client).await.unwrap();
     client.batch_execute(SALES).await.unwrap();
     migrate::undo(&mut client, "reports", 0, false).await.unwrap();
     client
@@ -136,4 +139,6 @@ async fn autovacuum_makes_way() {
     migrate::undo(&mut client, "rollups", 0, false).await.unwrap();
     assert_eq!(one::<i64>(&client, undisturbed).await, 0, "it was over before it could be in the way");
     assert!(one::<bool>(&client, "select not exists (select from pulso.rollups)").await);
+    drop((client, db));
+    cluster.stop().await.unwrap();
 }
