@@ -89,7 +89,11 @@ async fn until(sql: &Client, query: &str, wanted: &str) {
         if is == wanted {
             return;
         }
-        assert!(Instant::now() < deadline, "{query}: {is}, not {wanted}");
+        if Instant::now() >= deadline {
+            let jobs = text(sql, "select jsonb_pretty(jsonb_agg(j)) from pulso.job j").await;
+            let runs = "select jsonb_pretty(jsonb_agg(r)) from (select * from pulso.job_run order by started_at desc, token desc limit 20) r";
+            panic!("{query}: {is}, not {wanted}\n{jobs}\n{}", text(sql, runs).await);
+        }
         sleep(Duration::from_millis(30)).await;
     }
 }
@@ -254,6 +258,31 @@ async fn a_worker_that_was_overtaken_cannot_commit() {
     assert_eq!(text(&sql, "select count(*)::text from public.effects").await, "1");
     first.stop().await;
     second.stop().await;
+}
+
+#[tokio::test]
+async fn a_run_that_ends_while_another_worker_looks_at_it_is_not_run_again() {
+    let (db, sql) = stage("2026-01-01T00:00:00Z").await;
+    job(&sql, "often", "every 1m", "UTC", "all", EFFECT).await;
+    let workers: Vec<_> = ["a", "b", "c"].iter().map(|name| Worker::start(&db, name)).collect();
+    until(&sql, SEEN, "0").await;
+    // Each lease is over soon after it was given, so that runs are taken over all the time, some of them in the moment of their end.
+    let end = Instant::now() + Duration::from_secs(10);
+    while Instant::now() < end {
+        sql.batch_execute("update public.clock set now = now + interval '61 seconds'").await.unwrap();
+        sleep(Duration::from_millis(7)).await;
+    }
+    let outcomes = "select string_agg(outcome || ' ' || n, ', ' order by outcome) from (select outcome, count(*) as n from pulso.job_run group by 1) x";
+    println!("{}", text(&sql, outcomes).await);
+    until(&sql, "select (min(next_slot) > max(c.now))::text from pulso.job, public.clock c", "true").await;
+    assert_eq!(
+        text(&sql, "select string_agg(distinct error, ', ') from pulso.job_run where outcome = 'failed'").await,
+        ""
+    );
+    assert_eq!(text(&sql, "select (count(*) > 100)::text from pulso.job_run where outcome = 'lost'").await, "true");
+    for worker in workers {
+        worker.stop().await;
+    }
 }
 
 #[tokio::test]
