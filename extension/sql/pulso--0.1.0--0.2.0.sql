@@ -751,13 +751,13 @@ alter function pulso.folder_running() security definer;
 -- How many notifications there were is no more than whoever listens hears.
 grant select on pulso.rollups, pulso.progress, pulso.change to public;
 
--- As new rollups' are made: vacuum would lock them to give their ends back, and writers wait.
+-- As new rollups' are made: vacuum would lock them to give their ends back, and writers wait; ANALYZE would call it in vain.
 do $$
 declare
   delta regclass;
 begin
   for delta in select r.delta from pulso.rollup r loop
-    execute pg_catalog.format('alter table %s set (vacuum_truncate = off, toast.vacuum_truncate = off)', delta);
+    execute pg_catalog.format('alter table %s set (autovacuum_analyze_threshold = 2147483647, vacuum_truncate = off, toast.vacuum_truncate = off)', delta);
   end loop;
 end
 $$;

@@ -112,7 +112,9 @@ pub fn fold(database: pg_sys::Oid) {
         let look_every = settings::feed_interval_ms().map(Duration::from_millis);
         if settings::fold() && folds.is_due(now) {
             let Some(folded) = BackgroundWorker::transaction(|| step("select pulso.fold()")) else { return };
-            report_statistics();
+            if BackgroundWorker::transaction(rollup::may_be_vacuumed) {
+                report_statistics();
+            }
             // Where one rollup's part was full there is more: at once, after the next look.
             let pause = if folded >= rollup::FOLDED_AT_MOST { Duration::ZERO } else { fold_every };
             folds.next(now, pause, folded > 0, IDLE_FACTOR);

@@ -30,7 +30,7 @@ pub fn at_end(callback: fn(bool)) {
 }
 
 /// The number of a transaction. Compared in a circle, as Postgres does.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, PartialEq)]
 pub struct Xid(pg_sys::TransactionId);
 
 impl Xid {

@@ -5,7 +5,7 @@ use super::capture::{names, watch};
 use super::feed;
 use super::sql::Sql;
 use crate::generation::{self, Horizon};
-use crate::pg::catalog::Rollup;
+use crate::pg::catalog::{self, Rollup};
 use crate::pg::invalidation;
 use crate::pg::lock::{self, Tag};
 use crate::pg::plans::{self, planned};
@@ -32,6 +32,8 @@ thread_local! {
     static MANY: RefCell<HashSet<i32>> = RefCell::default();
     /// The transactions that have folded each rollup here, as far as a snapshot may still need what they replaced.
     static FOLDS: RefCell<HashMap<i32, Vec<Xid>>> = RefCell::default();
+    /// The oldest transaction that a snapshot still needed when autovacuum was last told of what this session had deleted.
+    static TOLD_AT: Cell<Option<Xid>> = const { Cell::new(None) };
     /// Rollups made ready, and the epoch in which they were.
     static FOLDINGS: RefCell<(u64, HashMap<i32, Rc<Folding>>)> = RefCell::default();
 }
@@ -102,7 +104,7 @@ fn fold_rollup(id: i32, wait: bool) -> i64 {
     if !is_unfinished {
         MANY.with_borrow_mut(|many| many.remove(&id));
     }
-    if folded > 0 {
+    if folded > 0 && oldest_needed().is_none_or(|oldest| TOLD_AT.get() != Some(oldest)) {
         may_shrink(&folding.rollup);
     }
     if folded > 0 && !is_unfinished {
@@ -112,6 +114,17 @@ fn fold_rollup(id: i32, wait: bool) -> i64 {
         );
     }
     folded
+}
+
+/// Whether autovacuum would gain by being told of what this session has deleted: not while the same snapshot needs it that did
+/// when it was last told. It would come each time, read the tables of deltas whole, and take nothing.
+pub fn may_be_vacuumed() -> bool {
+    let oldest = oldest_needed();
+    oldest.is_none() || TOLD_AT.replace(oldest) != oldest
+}
+
+fn oldest_needed() -> Option<Xid> {
+    catalog::visible_through().map(Xid::oldest_needed)
 }
 
 /// Lets vacuum give back the end of a table of deltas while it is a large one, and only then: it locks the table for that,

@@ -101,12 +101,13 @@ impl<'a> Sql<'a> {
             format!("create table {base} ({keys}{counted}) using heap with (fillfactor = 50)"),
             format!("create unique index on {base} ({}) nulls not distinct", self.key_list()),
             // Rows come and go all the time, so vacuum by their number and not by a share of a table that is empty at rest.
-            // It keeps the file unless that is large: for giving its end back it locks the table, and writers wait.
+            // It keeps the file unless that is large: for giving its end back it locks the table, and writers wait. ANALYZE
+            // would count rows as dead that a snapshot needs, and call vacuum for them (`fold::may_be_vacuumed`); plans need none.
             format!(
                 "create table {delta} (gen pg_catalog.int8 not null, {keys}{counted}) using heap with (
                    autovacuum_vacuum_scale_factor = 0, autovacuum_vacuum_threshold = {DEAD},
                    autovacuum_vacuum_insert_threshold = -1, autovacuum_analyze_scale_factor = 0,
-                   autovacuum_analyze_threshold = 50000, autovacuum_vacuum_cost_delay = 0,
+                   autovacuum_analyze_threshold = 2147483647, autovacuum_vacuum_cost_delay = 0,
                    vacuum_truncate = off, toast.vacuum_truncate = off)"
             ),
             format!("create index on {delta} (gen)"),
