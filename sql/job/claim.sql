@@ -1,12 +1,10 @@
--- Takes a job for one run, if it is as it was seen and nobody else has it.
--- $1: job; $2: its token as seen; $3: now; $4: who; $5: slot; $6: slots it stands for; $7: 'schedule' or 'hand'; $8: whose it was as seen.
+-- Takes a job for one run, if it is as it was seen and nobody else has it: its token grows with each claim and each end of a run.
+-- $1: job; $2: its token as seen; $3: now; $4: who; $5: slot; $6: slots it stands for; $7: 'schedule' or 'hand'.
 with free as materialized (
   select j.name
     from pulso.job j
    where j.name = $1
      and j.token = $2
-     -- A run that has ended since keeps its token.
-     and j.lease_owner is not distinct from $8
      and (j.lease_until is null or j.lease_until <= $3 or j.lease_until > $3::timestamptz + make_interval(secs => j.lease_seconds))
      and ($7::text = 'hand' or not j.paused)
      for update skip locked

@@ -2,7 +2,7 @@
 -- A lease that ends later than any that is given now was given before the clock was set back: nobody waits for it. Should its
 -- worker live, its token is old from then on.
 select j.name, j.task, j.command, j.schedule, j.time_zone, j.catch_up, j.lease_seconds, j.timeout_seconds,
-       j.max_attempts, j.next_slot, j.token, j.lease_owner, j.last_error
+       j.max_attempts, j.next_slot, j.token, j.last_error
   from pulso.job j
  where not j.paused
    and (j.next_slot is null or j.next_slot <= $1)

@@ -1,10 +1,9 @@
--- Notes slots as skipped. $1: job; $2: its token as seen; $3: now; $4: who; $5: first slot skipped; $6: how many; $7: next slot; $8: whose it was as seen.
+-- Notes slots as skipped. $1: job; $2: its token as seen; $3: now; $4: who; $5: first slot skipped; $6: how many; $7: next slot.
 with free as materialized (
   select j.name
     from pulso.job j
    where j.name = $1
      and j.token = $2
-     and j.lease_owner is not distinct from $8
      and (j.lease_until is null or j.lease_until <= $3 or j.lease_until > $3::timestamptz + make_interval(secs => j.lease_seconds))
      for update skip locked
 ), moved as (

@@ -1,5 +1,5 @@
 //! Which job is due, and whose it is. The database decides: `FOR UPDATE SKIP LOCKED`, a lease, and a fencing token
-//! that each claim raises, so that of two workers that believe in the same run only one can commit.
+//! that each claim and each end of a run raises, so that of two workers that believe in the same run only one can commit.
 
 use super::clock::Clock;
 use super::schedule::Schedule;
@@ -39,7 +39,6 @@ pub struct Job {
     pub timeout: Duration,
     next_slot: Option<Timestamp>,
     token: i64,
-    lease_owner: Option<String>,
     last_error: Option<String>,
 }
 
@@ -59,7 +58,6 @@ impl Job {
             timeout: seconds("timeout_seconds")?,
             next_slot: row.try_get("next_slot")?,
             token: row.try_get("token")?,
-            lease_owner: row.try_get("lease_owner")?,
             last_error: row.try_get("last_error")?,
         })
     }
@@ -111,9 +109,7 @@ async fn claim_due(client: &Client, job: &Job, now: Timestamp, owner: &str) -> R
                 let next = if late { schedule.next_after(due.last)? } else { due.last };
                 // Those skipped come first; the one that is in time is seen at the next look.
                 let sql = include_str!("../../sql/job/skip.sql");
-                client
-                    .execute(sql, &[&job.name, &job.token, &now, &owner, &first, &skipped, &next, &job.lease_owner])
-                    .await?;
+                client.execute(sql, &[&job.name, &job.token, &now, &owner, &first, &skipped, &next]).await?;
                 return Ok(None);
             }
             (first, 1)
@@ -152,9 +148,7 @@ async fn claim(
 ) -> Result<Option<Claim>> {
     let sql = include_str!("../../sql/job/claim.sql");
     let trigger = trigger.as_str();
-    let row = client
-        .query_opt(sql, &[&job.name, &job.token, &now, &owner, &slot, &slots, &trigger, &job.lease_owner])
-        .await?;
+    let row = client.query_opt(sql, &[&job.name, &job.token, &now, &owner, &slot, &slots, &trigger]).await?;
     let Some(row) = row else { return Ok(None) };
     Ok(Some(Claim { job: job.clone(), slot, token: row.try_get(0)?, next }))
 }
