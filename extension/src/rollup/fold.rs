@@ -104,7 +104,7 @@ fn fold_rollup(id: i32, wait: bool) -> i64 {
     if !is_unfinished {
         MANY.with_borrow_mut(|many| many.remove(&id));
     }
-    if folded > 0 && oldest_needed().is_none_or(|oldest| TOLD_AT.get() != Some(oldest)) {
+    if folded > 0 && is_another(oldest_needed()) {
         may_shrink(&folding.rollup);
     }
     if folded > 0 && !is_unfinished {
@@ -120,7 +120,14 @@ fn fold_rollup(id: i32, wait: bool) -> i64 {
 /// when it was last told. It would come each time, read the tables of deltas whole, and take nothing.
 pub fn may_be_vacuumed() -> bool {
     let oldest = oldest_needed();
-    oldest.is_none() || TOLD_AT.replace(oldest) != oldest
+    let gains = is_another(oldest);
+    TOLD_AT.set(oldest);
+    gains
+}
+
+/// Whether a snapshot is the oldest that was not when autovacuum was last told; before `alter extension update` as if it were.
+fn is_another(oldest: Option<Xid>) -> bool {
+    oldest.is_none() || oldest != TOLD_AT.get()
 }
 
 fn oldest_needed() -> Option<Xid> {
