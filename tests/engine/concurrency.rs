@@ -226,7 +226,7 @@ async fn under_a_long_snapshot_folds_grow_with_the_root_of_the_work() {
     let updates = "select pg_stat_get_tuples_updated(base) from pulso.rollup";
     let folds: i64 = client.query_one(updates, &[]).await.unwrap().get(0);
     let most = (2.0 * SALES as f64).sqrt() as i64 + 10;
-    assert!(folds <= most, "{folds} folds");
+    assert!((3..=most).contains(&folds), "{folds} folds");
     assert_equal(&client, "public.r", QUERY, "afterwards").await;
     drop((client, old));
     cluster.stop().await.unwrap();
@@ -371,6 +371,9 @@ async fn a_large_table_of_deltas_shrinks_after_the_snapshot() {
     let grown: i64 = client.query_one(size, &[]).await.unwrap().get(0);
     assert!(grown > 80 << 20, "{grown}");
     younger.batch_execute("commit").await.unwrap();
+    // A large one may shrink, once there is something to take.
+    client.batch_execute("insert into s values ('small')").await.unwrap();
+    eventually(&client, may_shrink).await;
     // Whoever sells meanwhile waits for a moment at most.
     client.batch_execute("set lock_timeout = '1s'").await.unwrap();
     let mut left = grown;

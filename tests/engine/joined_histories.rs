@@ -7,6 +7,7 @@
 use crate::common::{Db, long};
 use crate::joins::{ROLLUPS as JOINED, SCHEMA};
 use crate::sessions::{Session, code, end, finish_prepared, patiently, settle};
+use crate::{assert_equal, comparison};
 use pulso::cluster::{Cluster, Options};
 use rand::seq::IndexedRandom;
 use rand::{RngExt, SeedableRng};
@@ -259,17 +260,13 @@ impl History {
 /// A rollup, and its comparison with its query, planned once: planning takes most of the time of one.
 struct Compared {
     name: &'static str,
+    query: &'static str,
     differences: Statement,
 }
 
 impl Compared {
-    async fn prepare(watcher: &Client, name: &'static str, query: &str) -> Self {
-        let sql = format!(
-            "select count(*) from (
-               (select * from {name} except all ({query})) union all (({query}) except all select * from {name})
-             ) as d"
-        );
-        Self { name, differences: watcher.prepare(&sql).await.unwrap() }
+    async fn prepare(watcher: &Client, name: &'static str, query: &'static str) -> Self {
+        Self { name, query, differences: watcher.prepare(&comparison(name, query)).await.unwrap() }
     }
 
     /// Compares, unless somebody holds a lock that readers wait for.
@@ -278,6 +275,15 @@ impl Compared {
             Ok(row) => assert_eq!(row.get::<_, i64>(0), 0, "{context}: {}", self.name),
             Err(error) => assert_eq!(code(&error), "55P03", "{context}: {error:?}"),
         }
+    }
+
+    /// Compares, and shows the rows that differ.
+    async fn assert_equal(&self, watcher: &Client, context: &str) {
+        let differences: i64 = watcher.query_one(&self.differences, &[]).await.unwrap().get(0);
+        if differences != 0 {
+            assert_equal(watcher, self.name, self.query, context).await;
+        }
+        assert_eq!(differences, 0, "{context}: {}", self.name);
     }
 }
 
@@ -437,7 +443,7 @@ async fn finish(lane: &mut Lane, mut history: History, count: usize) {
     end(&mut lane.keeper, &context).await;
     lane.watcher.batch_execute("set lock_timeout = 0").await.unwrap();
     for compared in &lane.compared {
-        compared.look(&lane.watcher, &context).await;
+        compared.assert_equal(&lane.watcher, &context).await;
     }
     look_at_late(&lane.watcher, &context).await;
     lane.watcher
@@ -447,7 +453,7 @@ async fn finish(lane: &mut Lane, mut history: History, count: usize) {
         .await
         .unwrap();
     for compared in &lane.compared {
-        compared.look(&lane.watcher, &format!("{context}, folded")).await;
+        compared.assert_equal(&lane.watcher, &format!("{context}, folded")).await;
     }
     look_at_late(&lane.watcher, &format!("{context}, built")).await;
     // A vacuum by Postgres itself may have one of its tables, or for a moment one of the catalog's.

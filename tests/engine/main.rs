@@ -33,12 +33,17 @@ use tokio_postgres::Client;
 ///
 /// Written out here, so that the engine's own `pulso.verify` is not the judge of itself.
 pub async fn differences(client: &Client, rollup: &str, query: &str) -> i64 {
-    let sql = format!(
+    let sql = comparison(rollup, query);
+    client.query_one(&sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}")).get(0)
+}
+
+/// How many rows differ, as SQL.
+pub fn comparison(rollup: &str, query: &str) -> String {
+    format!(
         "select count(*) from (
            (select * from {rollup} except all ({query})) union all (({query}) except all select * from {rollup})
          ) as d"
-    );
-    client.query_one(&sql, &[]).await.unwrap_or_else(|error| panic!("{sql}: {error:?}")).get(0)
+    )
 }
 
 /// Fails, with the rows that differ, unless a rollup equals its query.
