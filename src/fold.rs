@@ -47,7 +47,11 @@ async fn session(url: &str, status: &mut Status) -> Result<Never> {
         .await
         .map_err(|_| Error::unavailable("the server does not answer"))??;
     // A process that was stopped with the lock in its hand loses it.
-    client.batch_execute("set application_name = 'pulso fold'; set idle_session_timeout = '10s'").await?;
+    client
+        .batch_execute(
+            "set application_name = 'pulso fold'; set idle_session_timeout = '10s'; set pulso.fold_gently = on",
+        )
+        .await?;
     let mut held = false;
     let aggregates = aggregate::any(&client).await?;
     loop {

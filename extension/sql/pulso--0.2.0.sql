@@ -38,16 +38,19 @@ comment on column pulso.rollup.replaces is 'The rollup whose place it takes once
 create index rollup_source_idx on pulso.rollup (source);
 
 create table pulso.state (
-  id integer primary key,
+  id integer,
   live boolean not null default true,
   reason text,
   folded_through bigint not null default 0,
   open_generations bigint[] not null default '{}',
-  folded_at timestamptz
+  folded_at timestamptz,
+  -- One row a rollup. With what is folded in the key, nobody comes past the thousands that an old snapshot keeps: a reader begins at the
+  -- last one, or at its own, and a folder puts the next one beside the last.
+  constraint state_id_folded_through_key primary key (id, folded_through)
 ) with (fillfactor = 50);
 comment on table pulso.state is 'What has been folded, read by each rollup''s view in the reader''s own snapshot.';
 comment on column pulso.state.live is 'false: the view runs its query instead; `reason` says why.';
-comment on column pulso.state.folded_through is 'Deltas of generations up to this one are in the base, but for open_generations.';
+comment on column pulso.state.folded_through is 'Deltas of generations up to this one are folded, or compacted into a later one, but for open_generations.';
 comment on column pulso.state.open_generations is 'Generations at or below folded_through that a transaction still held when it was folded.';
 
 -- A dump brings base and deltas as they were, and each trigger after the rows of its table: all fits. But where rows
@@ -599,7 +602,7 @@ declare
   highest bigint;
 begin
   -- The state before the counter: what another folds in between puts the counter further ahead, never behind.
-  select pg_catalog.max(s.folded_through) into highest from pulso.state s;
+  select pg_catalog.max(pulso.folded_through(r.id)) into highest from pulso.rollup r;
   select g.last_value into counter from pulso.generation g;
   if highest is null or highest < counter then
     return;
@@ -651,19 +654,24 @@ begin
       using errcode = '42P01', hint = 'The rollups are listed by: select name from pulso.rollups';
   end if;
   perform pulso.mend_counter();
-  -- Where no event trigger has followed.
-  update pulso.state s
-     set live = false, reason = 'the table has other partitions than those that are counted; pulso.repair(name) builds it anew'
-    from pulso.rollup r
-   where r.id = s.id and s.live and pulso.has_other_partitions(r.source, r.partitions);
-  update pulso.state s
-     set live = false, reason = 'logical replication feeds a table past the triggers that are there; pulso.repair(name) builds it anew'
-    from pulso.rollup r
-   where r.id = s.id and s.live and pulso.misses_changes(r);
+  -- Where no event trigger has followed. The state is asked for by functions: a scan would come past all that an old snapshot keeps of it.
+  for one in
+    select r.id from pulso.rollup r where pulso.is_live(r.id) and pulso.has_other_partitions(r.source, r.partitions)
+  loop
+    update pulso.state
+       set live = false, reason = 'the table has other partitions than those that are counted; pulso.repair(name) builds it anew'
+     where id = one;
+  end loop;
+  for one in
+    select r.id from pulso.rollup r where pulso.is_live(r.id) and pulso.misses_changes(r)
+  loop
+    update pulso.state
+       set live = false, reason = 'logical replication feeds a table past the triggers that are there; pulso.repair(name) builds it anew'
+     where id = one;
+  end loop;
   select pg_catalog.array_agg(r.id order by r.id) into due
     from pulso.rollup r
-    join pulso.state s on s.id = r.id
-   where s.live
+   where pulso.is_live(r.id)
      and (fold.name is null or r.id = pulso.rollup_id(fold.name))
      and pulso.is_whole(r.base)
      and pulso.has_pending(r.id);
@@ -732,11 +740,11 @@ begin
     raise exception 'pulso.announce cannot run on a standby'
       using errcode = '25006', hint = 'Listen on the primary.';
   end if;
-  select pg_catalog.array_agg(r.id) filter (where s.live and pulso.is_whole(r.base) and pulso.has_news(r.id)),
-         pg_catalog.array_agg(r.id) filter (where not s.live and r.replaces is null)
+  select pg_catalog.array_agg(r.id) filter (where pulso.is_live(r.id) and pulso.is_whole(r.base) and pulso.has_news(r.id)),
+         pg_catalog.array_agg(r.id) filter (where not pulso.is_live(r.id) and r.replaces is null
+                                              and exists (select from pulso.state s where s.id = r.id))
     into changed, queries
-    from pulso.rollup r
-    join pulso.state s on s.id = r.id;
+    from pulso.rollup r;
   if changed is not null then
     perform pulso.close_generations();
     foreach one in array changed loop

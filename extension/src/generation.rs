@@ -12,10 +12,12 @@
 //! is left, nothing is skipped.
 
 use crate::pg::lock::{self, Tag};
-use crate::pg::{catalog, facts, session, state, xact};
+use crate::pg::state::{self, State};
+use crate::pg::{catalog, facts, session, xact};
 use pgrx::prelude::*;
 use std::cell::{Cell, RefCell};
 use std::collections::BTreeSet;
+use std::rc::Rc;
 
 /// More new generations than this are looked up in `pg_locks` instead of one by one.
 const FAR: i64 = 10_000;
@@ -81,7 +83,7 @@ pub fn close() -> Horizon {
 
 /// Begins a new generation, and notes what snapshots from before it do not see.
 fn begin() -> i64 {
-    let Some(table) = catalog::visible_through() else { return session::next_generation() };
+    let Some((table, _)) = catalog::visible_through() else { return session::next_generation() };
     let xmax = xact::latest_xmax();
     let next = session::next_generation();
     // The counter may have been set back: what was ever written counts. What another folder takes away is left to it.
@@ -103,28 +105,37 @@ fn begin() -> i64 {
 /// READ COMMITTED a snapshot sees nearly all there are, and a SERIALIZABLE reader must have looked where others will write.
 #[pg_extern(stable, parallel_restricted)]
 fn last_visible_generation() -> i64 {
-    if !xact::is_repeatable_read() || MINE.get().is_some() {
+    if MINE.get().is_some() { i64::MAX } else { last_visible_of_others() }
+}
+
+fn last_visible_of_others() -> i64 {
+    if !xact::is_repeatable_read() {
         return i64::MAX;
     }
-    catalog::visible_through().and_then(|table| facts::first_above(table, xact::active_xmax())).unwrap_or(i64::MAX)
+    facts::first_above(catalog::visible_through(), xact::active_xmax()).unwrap_or(i64::MAX)
+}
+
+/// What is folded of a rollup in the active snapshot.
+fn noted(id: i32) -> Rc<State> {
+    state::of(id, last_visible_of_others)
 }
 
 /// Whether a rollup is read from what is folded, in the active snapshot; if not, its view is its query.
 #[pg_extern(stable, parallel_safe, strict)]
 fn is_live(id: i32) -> bool {
-    state::of(id).live
+    noted(id).live
 }
 
 /// Deltas of generations up to this one are in the base, in the active snapshot, but for the open ones.
 #[pg_extern(stable, parallel_safe, strict)]
 fn folded_through(id: i32) -> i64 {
-    state::of(id).folded_through
+    noted(id).folded_through
 }
 
 /// Generations up to the one folded through that a transaction still held then.
 #[pg_extern(stable, parallel_safe, strict)]
 fn open_generations(id: i32) -> Vec<i64> {
-    state::of(id).open_generations.clone()
+    noted(id).open_generations.clone()
 }
 
 /// As [`close`], without trust in what this backend knew: the counter may have been set by hand.

@@ -4,6 +4,7 @@ use pgrx::guc::{GucContext, GucFlags, GucRegistry, GucSetting};
 
 static FOLD: GucSetting<bool> = GucSetting::<bool>::new(true);
 static FOLD_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(500);
+static FOLD_GENTLY: GucSetting<bool> = GucSetting::<bool>::new(false);
 static FEED_INTERVAL: GucSetting<i32> = GucSetting::<i32>::new(100);
 static ALLOW_ROW_SECURITY: GucSetting<bool> = GucSetting::<bool>::new(false);
 static MAX_MOVED_ROWS: GucSetting<i32> = GucSetting::<i32>::new(100_000);
@@ -26,6 +27,14 @@ pub fn define() {
         60_000,
         GucContext::Sighup,
         GucFlags::UNIT_MS,
+    );
+    GucRegistry::define_bool_guc(
+        c"pulso.fold_gently",
+        c"Whether pulso.fold() does in this session what is worth its while, as background workers do.",
+        c"It folds many deltas in several calls, and leaves or compacts some while a snapshot is kept; off, it folds all there is.",
+        &FOLD_GENTLY,
+        GucContext::Userset,
+        GucFlags::default(),
     );
     GucRegistry::define_int_guc(
         c"pulso.feed_interval",
@@ -60,6 +69,11 @@ pub fn define() {
 /// Whether background workers fold.
 pub fn fold() -> bool {
     FOLD.get()
+}
+
+/// Whether this session folds as background workers do.
+pub fn fold_gently() -> bool {
+    FOLD_GENTLY.get()
 }
 
 /// Time between two folds, in milliseconds.

@@ -99,11 +99,11 @@ pub fn fold(database: pg_sys::Oid) {
     // A fold that a crash undoes is done again; nobody waits for it to reach the disk.
     BackgroundWorker::transaction(|| {
         session::run(
-            "select pg_catalog.set_config('synchronous_commit', 'off', false), pg_catalog.set_config('jit', 'off', false)",
+            "select pg_catalog.set_config('synchronous_commit', 'off', false), pg_catalog.set_config('jit', 'off', false),
+                    pg_catalog.set_config('pulso.fold_gently', 'on', false)",
             &[],
         );
     });
-    rollup::fold_in_parts();
     let mut folds = Pace::default();
     let mut looks = Pace::default();
     loop {

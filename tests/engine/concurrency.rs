@@ -2,21 +2,20 @@
 
 use crate::common::{Db, cluster};
 use crate::{assert_equal, differences};
-use pulso::cluster::{Cluster, Options};
-use pulso::db;
+use pulso::cluster::Cluster;
 use rand::{RngExt, SeedableRng};
 use rand_chacha::ChaCha8Rng;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
-const QUERY: &str = "select store, count(*) as n, sum(amount) as total from public.s group by store";
+pub const QUERY: &str = "select store, count(*) as n, sum(amount) as total from public.s group by store";
 
 async fn shop() -> Db {
     shop_in(cluster().await).await
 }
 
-async fn shop_in(cluster: &Cluster) -> Db {
+pub async fn shop_in(cluster: &Cluster) -> Db {
     let db = Db::empty_in(cluster).await;
     db.connect()
         .await
@@ -193,211 +192,8 @@ async fn a_large_import_is_folded_in_parts() {
     assert_equal(&client, "public.each", "select id, count(*) as n from public.s group by id", "folded").await;
 }
 
-/// Each fold leaves a dead row of a hot group for as long as a snapshot may need it, and a read walks them: folded at each of
-/// five hundred ticks, they would be five hundred.
-#[tokio::test]
-async fn under_a_long_snapshot_folds_grow_with_the_root_of_the_work() {
-    const SALES: i64 = 1500;
-    let options = Options::temporary().set("pulso.fold_interval", "10ms").set("pulso.feed_interval", "10ms");
-    let cluster = Cluster::start(&options).await.unwrap();
-    let client = db::connect(cluster.url()).await.unwrap();
-    client
-        .batch_execute(&format!(
-            "create extension pulso; create table s (id int generated always as identity, store int, amount numeric);
-             insert into s (store, amount) values (1, 1); select pulso.create_rollup('public.r', $${QUERY}$$)"
-        ))
-        .await
-        .unwrap();
-    eventually(&client, "select pulso.folder_running()").await;
-    let old = db::connect(cluster.url()).await.unwrap();
-    old.batch_execute("begin isolation level repeatable read; select from s").await.unwrap();
-    for _ in 0..SALES {
-        client.batch_execute("insert into s (store, amount) values (1, 0.25)").await.unwrap();
-        tokio::time::sleep(Duration::from_millis(2)).await;
-    }
-    assert_equal(&client, "public.r", QUERY, "in a new snapshot").await;
-    assert_equal(&old, "public.r", QUERY, "in the old one").await;
-    tokio::time::sleep(Duration::from_secs(1)).await;
-    old.batch_execute("commit").await.unwrap();
-    client.batch_execute("insert into s (store, amount) values (1, 1)").await.unwrap();
-    eventually(&client, "select pending_deltas = 0 from pulso.rollups").await;
-    // Statistics are told when the snapshot is gone.
-    eventually(&client, "select pg_stat_get_tuples_updated(base) > 2 from pulso.rollup").await;
-    let updates = "select pg_stat_get_tuples_updated(base) from pulso.rollup";
-    let folds: i64 = client.query_one(updates, &[]).await.unwrap().get(0);
-    let most = (2.0 * SALES as f64).sqrt() as i64 + 10;
-    assert!((3..=most).contains(&folds), "{folds} folds");
-    assert_equal(&client, "public.r", QUERY, "afterwards").await;
-    drop((client, old));
-    cluster.stop().await.unwrap();
-}
-
-/// What a snapshot that is kept need not look at, and by whom nothing may be skipped.
-#[tokio::test]
-async fn a_kept_snapshot_skips_what_was_written_since() {
-    // No other folder ticks, and no other database keeps snapshots.
-    let cluster = Cluster::start(&Options::temporary().set("pulso.fold", "off")).await.unwrap();
-    let db = shop_in(&cluster).await;
-    let (client, old) = (db.connect().await, db.connect().await);
-    let sell = "insert into s (store, amount) values (1, 1)";
-    let last = "select pulso.last_visible_generation()";
-    let counter = "select last_value from pulso.generation";
-    let number =
-        async |client: &tokio_postgres::Client, sql: &str| client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0);
-    // Pending in the old snapshot: of the current generation, and of one that a transaction holds.
-    let holder = db.connect().await;
-    holder.batch_execute(&format!("begin; {sell}")).await.unwrap();
-    client.batch_execute(&format!("{sell}; select pulso.fold(); {sell}")).await.unwrap();
-    old.batch_execute("begin isolation level repeatable read; select from s").await.unwrap();
-    let before = number(&client, counter).await;
-    holder.batch_execute("commit").await.unwrap();
-    for _ in 0..50 {
-        client.batch_execute(&format!("{sell}; select pulso.fold()")).await.unwrap();
-    }
-    // A tick before which nothing but older transactions ended cannot be told from the snapshot.
-    let told = number(&old, last).await;
-    assert!((before..=before + 1).contains(&told), "{told} at {before}");
-    assert_equal(&old, "public.r", QUERY, "in the old snapshot").await;
-    assert_eq!(number(&client, last).await, i64::MAX, "a snapshot of this moment");
-    old.batch_execute(sell).await.unwrap();
-    assert_eq!(number(&old, last).await, i64::MAX, "its own deltas are of a later generation");
-    assert_equal(&old, "public.r", QUERY, "with a sale of its own").await;
-    old.batch_execute("rollback").await.unwrap();
-    assert!(number(&client, "select count(*) from pulso.visible_through").await >= 50, "kept while they are of use");
-    // One folder takes away what is of no more use, and another does not wait for it.
-    holder.batch_execute(&format!("begin; {sell}; select pulso.fold()")).await.unwrap();
-    client.batch_execute(&format!("set lock_timeout = '1ms'; {sell}; select pulso.announce()")).await.unwrap();
-    holder.batch_execute("commit").await.unwrap();
-    client.batch_execute(&format!("{sell}; select pulso.fold(); {sell}; select pulso.fold()")).await.unwrap();
-    assert!(number(&client, "select count(*) from pulso.visible_through").await < 5, "of no more use");
-
-    // A counter set back by hand: deltas that were there keep their higher generations, and are seen.
-    client
-        .batch_execute(&format!(
-            "{sell}; select setval('pulso.generation', last_value + 1000) from pulso.generation; {sell}"
-        ))
-        .await
-        .unwrap();
-    client
-        .batch_execute(
-            "select pulso.announce(); select setval('pulso.generation', last_value - 900) from pulso.generation",
-        )
-        .await
-        .unwrap();
-    old.batch_execute("begin isolation level repeatable read; select from s").await.unwrap();
-    client.batch_execute(&format!("{sell}; select pulso.announce()")).await.unwrap();
-    assert_equal(&old, "public.r", QUERY, "with a counter that was set back").await;
-    old.batch_execute("rollback").await.unwrap();
-    drop((client, old, holder, db));
-    cluster.stop().await.unwrap();
-}
-
-/// Deltas that are folded, and that vacuum has to leave, are in nobody's way: who reads, looks for news or folds.
-#[tokio::test]
-async fn deltas_that_a_snapshot_keeps_are_passed_by() {
-    let cluster = Cluster::start(&Options::temporary().set("pulso.fold", "off")).await.unwrap();
-    let db = shop_in(&cluster).await;
-    let (client, folder, old) = (db.connect().await, db.connect().await, db.connect().await);
-    let sell = "insert into s (store, amount) values (1, 1)";
-    old.batch_execute("begin isolation level repeatable read; select from s").await.unwrap();
-    for _ in 0..20 {
-        client.batch_execute(&format!("do $$ begin for i in 1..1000 loop {sell}; end loop; end $$")).await.unwrap();
-        folder.batch_execute("select pulso.announce(); select pulso.fold()").await.unwrap();
-    }
-    client.batch_execute("analyze pulso.r_1_delta").await.unwrap();
-    let tuples = async || {
-        for client in [&client, &folder] {
-            client.batch_execute("select pg_stat_force_next_flush()").await.unwrap();
-        }
-        let sql = "select (t.seq_tup_read + i.idx_tup_read)::bigint from pg_stat_user_tables t join pg_stat_user_indexes i using (relid) where t.relname = 'r_1_delta'";
-        client.query_one(sql, &[]).await.unwrap().get::<_, i64>(0)
-    };
-    let before = tuples().await;
-    assert!(before >= 20_000, "{before} were read when they were folded");
-    for _ in 0..20 {
-        client.batch_execute(&format!("{sell}; select * from r")).await.unwrap();
-        folder.batch_execute("select pulso.announce(); select pulso.fold()").await.unwrap();
-    }
-    let read = tuples().await - before;
-    assert!(read < 1_000, "{read} were read for 20 of them");
-    assert_equal(&old, "public.r", QUERY, "in the old snapshot").await;
-    drop((client, folder, old, db));
-    cluster.stop().await.unwrap();
-}
-
-/// A table of deltas that an old snapshot has let grow gives its pages back, and keeps them otherwise.
-#[tokio::test]
-async fn a_large_table_of_deltas_shrinks_after_the_snapshot() {
-    const KEPT: i64 = 64 << 20;
-    let options = Options::temporary().set("pulso.fold_interval", "50ms").set("autovacuum_naptime", "1s");
-    let cluster = Cluster::start(&options).await.unwrap();
-    let client = db::connect(cluster.url()).await.unwrap();
-    let (old, younger) = (db::connect(cluster.url()).await.unwrap(), db::connect(cluster.url()).await.unwrap());
-    let query = "select name, count(*) as n from public.s group by name";
-    client
-        .batch_execute(&format!(
-            "create extension pulso; create table s (name text);
-             insert into s select repeat(md5(i::text), 40) from generate_series(1, 1000) i;
-             alter table s alter name set storage plain; select pulso.create_rollup('public.r', $${query}$$);
-             alter table pulso.r_1_delta alter k1 set storage plain"
-        ))
-        .await
-        .unwrap();
-    eventually(&client, "select pulso.folder_running()").await;
-    let size = "select pg_relation_size(delta) from pulso.rollup";
-    let may_shrink = "select 'vacuum_truncate=true' = any (reloptions) from pg_class where relname = 'r_1_delta'";
-    client.batch_execute("insert into s select * from s limit 10").await.unwrap();
-    eventually(&client, "select pending_deltas = 0 from pulso.rollups").await;
-    assert!(!client.query_one(may_shrink, &[]).await.unwrap().get::<_, bool>(0), "a small one keeps its pages");
-    old.batch_execute("begin isolation level repeatable read; select from s").await.unwrap();
-    for _ in 0..70 {
-        client.batch_execute("insert into s select distinct name from s").await.unwrap();
-        // Autovacuum is told of what is deleted before the first look at what the snapshot needs, and a little is too little.
-        eventually(&client, "select pending_deltas < 5000 from pulso.rollups").await;
-    }
-    let grown: i64 = client.query_one(size, &[]).await.unwrap().get(0);
-    assert!(grown > 80 << 20, "{grown}");
-    eventually(&client, "select pending_deltas = 0 from pulso.rollups").await;
-    tokio::time::sleep(Duration::from_secs(3)).await;
-    let vacuums = "select pg_stat_get_autovacuum_count('pulso.r_1_delta'::regclass)";
-    assert_eq!(client.query_one(vacuums, &[]).await.unwrap().get::<_, i64>(0), 0, "it could take nothing yet");
-    assert_equal(&old, "public.r", query, "in the old snapshot").await;
-    // A younger one keeps some at the end of the table, too few for a vacuum to look at the indexes of its own accord.
-    younger.batch_execute("begin isolation level repeatable read; select from s").await.unwrap();
-    client.batch_execute("insert into s select distinct name from s").await.unwrap();
-    eventually(&client, "select pending_deltas = 0 from pulso.rollups").await;
-    old.batch_execute("commit").await.unwrap();
-    eventually(&client, "select pg_stat_get_dead_tuples('pulso.r_1_delta'::regclass) = 1000").await;
-    let grown: i64 = client.query_one(size, &[]).await.unwrap().get(0);
-    assert!(grown > 80 << 20, "{grown}");
-    younger.batch_execute("commit").await.unwrap();
-    // A large one may shrink, once there is something to take.
-    client.batch_execute("insert into s values ('small')").await.unwrap();
-    eventually(&client, may_shrink).await;
-    // Whoever sells meanwhile waits for a moment at most.
-    client.batch_execute("set lock_timeout = '1s'").await.unwrap();
-    let mut left = grown;
-    for second in 0..120 {
-        if second % 5 == 0 {
-            client.batch_execute("insert into s select 'small ' || i from generate_series(1, 200) i").await.unwrap();
-        }
-        tokio::time::sleep(Duration::from_secs(1)).await;
-        left = client.query_one(size, &[]).await.unwrap().get(0);
-        if left <= KEPT {
-            break;
-        }
-    }
-    assert!(left <= KEPT, "{left} bytes of {grown}");
-    client.batch_execute("insert into s values ('small')").await.unwrap();
-    eventually(&client, "select pending_deltas = 0 from pulso.rollups").await;
-    assert!(!client.query_one(may_shrink, &[]).await.unwrap().get::<_, bool>(0), "and is a small one again");
-    assert_equal(&client, "public.r", query, "afterwards").await;
-    drop((client, old, younger));
-    cluster.stop().await.unwrap();
-}
-
 /// Waits until a query says so.
-async fn eventually(client: &tokio_postgres::Client, query: &str) {
+pub async fn eventually(client: &tokio_postgres::Client, query: &str) {
     for _ in 0..600 {
         if client.query_one(query, &[]).await.unwrap().get(0) {
             return;

@@ -235,7 +235,9 @@ impl History {
         let (name, _) = rollups().nth(self.rng.random_range(0..6)).unwrap_or(JOINED[0]);
         let late = self.pick(&LATE_QUERIES);
         let action = match self.below(12) {
-            1..=4 => "select pulso.fold()".to_owned(),
+            1 | 2 => "set pulso.fold_gently = off; select pulso.fold()".to_owned(),
+            // As a background worker does, which compacts while a snapshot is kept.
+            3 | 4 => "set pulso.fold_gently = on; select pulso.fold()".to_owned(),
             5 => format!("select pulso.fold('{name}')"),
             6 => "select pulso.announce()".to_owned(),
             7 => format!("select pulso.repair('{name}')"),

@@ -15,6 +15,7 @@ mod install;
 mod isolation;
 mod joined_histories;
 mod joins;
+mod kept_snapshots;
 mod life;
 mod partitions;
 mod refusals;

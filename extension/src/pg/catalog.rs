@@ -59,14 +59,18 @@ pub fn generation_sequence() -> pg_sys::Oid {
     sequence
 }
 
-/// `pulso.state`.
-pub fn state() -> Option<pg_sys::Oid> {
-    Some(relation(c"state")).filter(|table| *table != pg_sys::InvalidOid)
+/// `pulso.state`, and its key, which is the rollup and what is folded; before 0.2.0 the rollup alone.
+pub fn state() -> Option<(pg_sys::Oid, pg_sys::Oid)> {
+    indexed(c"state", c"state_id_folded_through_key").or_else(|| indexed(c"state", c"state_pkey"))
 }
 
-/// `pulso.visible_through`; none before 0.2.0.
-pub fn visible_through() -> Option<pg_sys::Oid> {
-    Some(relation(c"visible_through")).filter(|table| *table != pg_sys::InvalidOid)
+/// `pulso.visible_through`, and its index; none before 0.2.0.
+pub fn visible_through() -> Option<(pg_sys::Oid, pg_sys::Oid)> {
+    indexed(c"visible_through", c"visible_through_snapshot_xmax_idx")
+}
+
+fn indexed(table: &CStr, index: &CStr) -> Option<(pg_sys::Oid, pg_sys::Oid)> {
+    Some((relation(table), relation(index))).filter(|(_, index)| *index != pg_sys::InvalidOid)
 }
 
 /// Calls `f` with each row that is committed now, and the table's row type; the row is gone when `f` returns.

@@ -8,6 +8,7 @@ pub mod catalog;
 pub mod collect;
 pub mod depend;
 pub mod facts;
+pub mod first_row;
 pub mod invalidation;
 pub mod joined_row;
 pub mod jsonb;

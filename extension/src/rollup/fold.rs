@@ -1,4 +1,9 @@
 //! Folding: deltas of closed generations move into the base, in one transaction with the note that they have.
+//!
+//! While a snapshot is kept, each fold leaves a dead row of every group that it has changed, past which all readers of the group
+//! come. Where the groups are few, deltas are compacted instead, as a log-structured merge tree does (O'Neil et al., 1996): one of
+//! each group takes the place of many, with the last closed generation, and what is noted as folded ends before that. No reader
+//! comes past what was compacted: one that does not see the compaction looks at no later generation, the others at no earlier one.
 
 use super::build::by_id;
 use super::capture::{names, watch};
@@ -12,30 +17,49 @@ use crate::pg::plans::{self, planned};
 use crate::pg::query;
 use crate::pg::session::{self, AsRole, Setting, arg};
 use crate::pg::xact::Xid;
+use crate::settings;
+use pgrx::datum::DatumWithOid;
 use pgrx::prelude::*;
+use pgrx::spi::SpiTupleTable;
 use std::cell::{Cell, RefCell};
 use std::collections::{HashMap, HashSet};
 use std::rc::Rc;
 
-/// Deltas that a background worker folds of one rollup in one transaction.
+/// Deltas that are gently folded of one rollup in one transaction.
 pub const AT_MOST: i64 = 50_000;
 /// Dead deltas at which autovacuum comes, and while the table is large.
 pub const DEAD: u32 = 10_000;
 const DEAD_WHILE_LARGE: u32 = 100;
+/// Deltas that are the most a compaction may leave: each read of the rollup comes past them.
+const COMPACTED_MAX: i64 = 128;
 /// Bytes of a table of deltas that are kept for the next ones.
 const KEPT_BYTES: i64 = 64 << 20;
 
 thread_local! {
-    /// Whether this session folds many deltas in several transactions.
-    static IN_PARTS: Cell<bool> = const { Cell::new(false) };
     /// Rollups with many deltas to fold.
     static MANY: RefCell<HashSet<i32>> = RefCell::default();
-    /// The transactions that have folded each rollup here, as far as a snapshot may still need what they replaced.
-    static FOLDS: RefCell<HashMap<i32, Vec<Xid>>> = RefCell::default();
+    /// What this session, where it folds gently, has left of each rollup.
+    static LEFT: RefCell<HashMap<i32, Left>> = RefCell::default();
     /// The oldest transaction that a snapshot still needed when autovacuum was last told of what this session had deleted.
     static TOLD_AT: Cell<Option<Xid>> = const { Cell::new(None) };
     /// Rollups made ready, and the epoch in which they were.
     static FOLDINGS: RefCell<(u64, HashMap<i32, Rc<Folding>>)> = RefCell::default();
+}
+
+#[derive(Default)]
+struct Left {
+    /// The transactions that have folded, as far as a snapshot may still need what they replaced.
+    folds: Vec<Xid>,
+    /// Deltas that the last compaction has made.
+    compacted: i64,
+}
+
+/// What to do with the deltas of closed generations.
+#[derive(Clone, Copy, PartialEq)]
+enum Step {
+    Leave,
+    Compact,
+    Fold,
 }
 
 #[pg_extern(strict)]
@@ -44,11 +68,6 @@ fn has_pending(id: i32) -> bool {
     let _path = Setting::pinned_path();
     let _role = AsRole::become_role(folding.rollup.owner);
     planned(&folding.has_pending, &[], &[], |rows| rows.first().get_one::<bool>().ok().flatten().unwrap_or(false))
-}
-
-/// From now on, many deltas are folded in several calls.
-pub fn in_parts() {
-    IN_PARTS.set(true);
 }
 
 /// A look found more deltas than it reads.
@@ -73,32 +92,17 @@ fn fold_rollup(id: i32, wait: bool) -> i64 {
     let Some(folding) = folding(id) else { return 0 };
     let horizon = generation::horizon();
     feed::note_news(id, &folding, &horizon);
-    let in_parts = IN_PARTS.get() && MANY.with_borrow(|many| many.contains(&id));
+    let gently = settings::fold_gently();
+    let in_parts = gently && MANY.with_borrow(|many| many.contains(&id));
     let open: Vec<i64> = horizon.open.iter().copied().collect();
     let _path = Setting::pinned_path();
-    if IN_PARTS.get() && !is_worth_it(&folding, &horizon) {
-        return 0;
-    }
-    let folded = {
-        let _role = AsRole::become_role(folding.rollup.owner);
-        let (folded, empty) = planned(
-            if in_parts { &folding.fold_some } else { &folding.fold },
-            &BOUNDS.map(|oid| oid.oid()),
-            &[arg(horizon.through + 1), arg(open.clone())],
-            |rows| {
-                let row = rows.first();
-                let empty: Option<Vec<pg_sys::ItemPointerData>> = row.get(2).ok().flatten();
-                (row.get::<i64>(1).ok().flatten().unwrap_or(0), empty)
-            },
-        );
-        if let Some(places) = empty {
-            session::run(&folding.remove, &[arg(places)]);
-        }
-        folded
+    let step = if gently && !in_parts { worthwhile(&folding, &horizon) } else { Step::Fold };
+    let bounds = [arg(horizon.through + 1), arg(open.clone())];
+    let (folded, through) = match step {
+        Step::Leave => return 0,
+        Step::Compact => (compact(&folding, bounds, horizon.through), horizon.through - 1),
+        Step::Fold => (move_to_base(&folding, bounds, in_parts), horizon.through),
     };
-    if folded > 0 {
-        FOLDS.with_borrow_mut(|folds| folds.entry(id).or_default().push(Xid::current()));
-    }
     // What is left of a generation is pending as long as the note of what is folded stays.
     let is_unfinished = in_parts && folded >= AT_MOST;
     if !is_unfinished {
@@ -108,12 +112,51 @@ fn fold_rollup(id: i32, wait: bool) -> i64 {
         may_shrink(&folding.rollup);
     }
     if folded > 0 && !is_unfinished {
+        // By the whole key: of the rollup alone an old snapshot keeps thousands.
+        let of_now =
+            catalog::visible_through().map_or("", |_| " and folded_through = (select pulso.folded_through($1))");
         session::run(
-            "update pulso.state set folded_through = $2, open_generations = $3, folded_at = pg_catalog.clock_timestamp() where id = $1",
-            &[arg(id), arg(horizon.through), arg(open)],
+            &format!(
+                "update pulso.state
+                    set folded_through = $2, open_generations = $3, folded_at = pg_catalog.clock_timestamp()
+                  where id = $1{of_now}"
+            ),
+            &[arg(id), arg(through), arg(open)],
         );
     }
     folded
+}
+
+/// Returns the number of deltas.
+fn move_to_base(folding: &Folding, bounds: [DatumWithOid<'_>; 2], in_parts: bool) -> i64 {
+    let id = folding.rollup.id;
+    let _role = AsRole::become_role(folding.rollup.owner);
+    let sql = if in_parts { &folding.fold_some } else { &folding.fold };
+    let (folded, empty) = planned(sql, &BOUNDS.map(|oid| oid.oid())[..2], &bounds, |rows| {
+        let row = rows.first();
+        let empty: Option<Vec<pg_sys::ItemPointerData>> = row.get(2).ok().flatten();
+        (row.get::<i64>(1).ok().flatten().unwrap_or(0), empty)
+    });
+    if let Some(places) = empty {
+        session::run(&folding.remove, &[arg(places)]);
+    }
+    if folded > 0 && settings::fold_gently() {
+        LEFT.with_borrow_mut(|left| {
+            let left = left.entry(id).or_default();
+            left.folds.push(Xid::current());
+            left.compacted = 0;
+        });
+    }
+    folded
+}
+
+/// Returns the number of deltas that there were.
+fn compact(folding: &Folding, [before, open]: [DatumWithOid<'_>; 2], generation: i64) -> i64 {
+    let _role = AsRole::become_role(folding.rollup.owner);
+    let types = BOUNDS.map(|oid| oid.oid());
+    let (were, are) = planned(&folding.compact, &types, &[before, open, arg(generation)], two_numbers);
+    LEFT.with_borrow_mut(|left| left.entry(folding.rollup.id).or_default().compacted = are);
+    were
 }
 
 /// Whether autovacuum would gain by being told of what this session has deleted: not while the same snapshot needs it that did
@@ -131,7 +174,7 @@ fn is_another(oldest: Option<Xid>) -> bool {
 }
 
 fn oldest_needed() -> Option<Xid> {
-    catalog::visible_through().map(Xid::oldest_needed)
+    catalog::visible_through().map(|(table, _)| Xid::oldest_needed(table))
 }
 
 /// Lets vacuum give back the end of a table of deltas while it is a large one, and only then: it locks the table for that,
@@ -163,29 +206,41 @@ fn may_shrink(rollup: &Rollup) {
     }
 }
 
-/// Types of the bounds of what is folded: first generation not to be folded, and those before it that are open.
-const BOUNDS: [PgBuiltInOids; 2] = [PgBuiltInOids::INT8OID, PgBuiltInOids::INT8ARRAYOID];
+/// Types of the bounds of what is folded: first generation not to be folded, and those before it that are open; and of the generation
+/// of what is compacted.
+const BOUNDS: [PgBuiltInOids; 3] = [PgBuiltInOids::INT8OID, PgBuiltInOids::INT8ARRAYOID, PgBuiltInOids::INT8OID];
 
-/// Whether readers gain more by a fold than they lose. It takes deltas from their way, and leaves a dead row of each
-/// hot group and of the note of what is folded, which vanish at once unless a snapshot is open that may need them. While
-/// one is, a read costs by both numbers, so neither is let grow beyond the other: `n` deltas leave `√2n` rows, not one a tick.
-fn is_worth_it(folding: &Folding, horizon: &Horizon) -> bool {
+/// What readers gain most by. A fold takes deltas from their way, and leaves a dead row of each group that it changes, which
+/// vanishes at once unless a snapshot is open that may need it. While one is, few groups are compacted, whenever the deltas have
+/// doubled. Of many, a read costs by the number of deltas and by that of folds, so neither is let grow beyond the other: `n` deltas
+/// leave `√2n` rows, not one a tick.
+fn worthwhile(folding: &Folding, horizon: &Horizon) -> Step {
     let id = folding.rollup.id;
-    let kept = FOLDS.with_borrow_mut(|folds| {
-        let Some(folds) = folds.get_mut(&id) else { return 0 };
+    let (folds, compacted) = LEFT.with_borrow_mut(|left| {
+        let Some(left) = left.get_mut(&id) else { return (0, 0) };
         let needed = Xid::oldest_needed(folding.rollup.base);
-        folds.retain(|xid| !xid.is_before(needed));
-        folds.len()
+        left.folds.retain(|xid| !xid.is_before(needed));
+        (left.folds.len() as i64, left.compacted)
     });
-    if kept < 2 {
-        return true;
+    if folds < 2 {
+        return Step::Fold;
     }
     let _role = AsRole::become_role(folding.rollup.owner);
-    let types = [BOUNDS[0].oid(), BOUNDS[1].oid(), PgBuiltInOids::INT8OID.oid()];
     let open: Vec<i64> = horizon.open.iter().copied().collect();
-    planned(&folding.has_foldable, &types, &[arg(horizon.through + 1), arg(open), arg(kept as i64)], |rows| {
-        rows.first().get_one::<bool>().ok().flatten().unwrap_or(true)
-    })
+    let types = BOUNDS.map(|oid| oid.oid());
+    let bounds = [arg(horizon.through + 1), arg(open)];
+    let (deltas, groups) = planned(&folding.count_foldable, &types[..2], &bounds, two_numbers);
+    match groups <= COMPACTED_MAX {
+        true if deltas >= (2 * compacted).max(2) => Step::Compact,
+        false if deltas >= folds => Step::Fold,
+        _ => Step::Leave,
+    }
+}
+
+fn two_numbers(rows: SpiTupleTable<'_>) -> (i64, i64) {
+    let row = rows.first();
+    let number = |column| row.get::<i64>(column).ok().flatten().unwrap_or(0);
+    (number(1), number(2))
 }
 
 /// A rollup made ready for folding.
@@ -194,12 +249,13 @@ pub struct Folding {
     /// As JSON.
     pub name: String,
     pub has_pending: String,
-    has_foldable: String,
+    count_foldable: String,
     pub has_news: String,
     pub news: String,
     pub news_since: String,
     fold: String,
     fold_some: String,
+    compact: String,
     remove: String,
 }
 
@@ -235,12 +291,13 @@ pub fn folding(id: i32) -> Option<Rc<Folding>> {
     let folding = Rc::new(Folding {
         name,
         has_pending: sql.has_pending(),
-        has_foldable: sql.has_foldable(),
+        count_foldable: sql.count_foldable(),
         has_news: sql.has_news(),
         news: sql.news(false, feed::ROWS_MAX, feed::GROUPS_MAX),
         news_since: sql.news(true, feed::ROWS_MAX, feed::GROUPS_MAX),
         fold: sql.fold(None),
         fold_some: sql.fold(Some(AT_MOST)),
+        compact: sql.compact(),
         remove: sql.remove(),
         rollup,
     });

@@ -18,7 +18,7 @@ mod truncate;
 mod underway;
 
 pub use capture::{begin, capture, end};
-pub use fold::{AT_MOST as FOLDED_AT_MOST, in_parts as fold_in_parts, may_be_vacuumed};
+pub use fold::{AT_MOST as FOLDED_AT_MOST, may_be_vacuumed};
 pub use partitions::refuse_concurrent_detach;
 
 /// Once per process.

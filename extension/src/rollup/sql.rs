@@ -3,6 +3,7 @@
 //! It is generated under a pinned search path and runs under one; every name in it is qualified or an operator
 //! that the deparser has qualified.
 
+mod folding;
 mod values;
 
 use super::fold::DEAD;
@@ -11,7 +12,7 @@ use crate::pg::catalog;
 use crate::pg::query::{Definition, Edge, Pair, Parts, Shown, column_name, operator_name};
 use crate::pg::session::{self, qualified_name};
 use pgrx::pg_sys;
-use pgrx::spi::{quote_identifier, quote_literal};
+use pgrx::spi::quote_identifier;
 use values::Values;
 
 /// The relations of a rollup, qualified and quoted.
@@ -371,100 +372,5 @@ impl<'a> Sql<'a> {
             Shown::Any(all, trues) => format!("case when {} <> 0 then {} <> 0 end", present(all), present(trues)),
             Shown::Distinct(_) | Shown::Least(_) | Shown::Greatest(_) | Shown::Percentile(..) => format!("m.v{number}"),
         }
-    }
-
-    /// The groups that deltas of closed generations change, by generation, as JSON of the view's columns where those
-    /// can be told: so many groups, of so many deltas, and how many deltas were read. $1: the last generation to look at;
-    /// `memory` adds $2: all up to here are known, but for those in $3.
-    pub fn news(&self, memory: bool, rows_max: i64, groups_max: usize) -> String {
-        let keys = self.keys.join(", ");
-        let after = if self.keys.is_empty() { "" } else { ", " };
-        let known = if memory { Known { through: "$2".to_owned(), open: "$3".to_owned() } } else { self.folded() };
-        format!(
-            "select gen, pg_catalog.count(*), {}::pg_catalog.text, (pg_catalog.sum(pg_catalog.count(*)) over ())::pg_catalog.int8
-               from ({} limit {rows_max}) as d
-              group by gen{after}{keys} limit {groups_max}",
-            self.key_json(),
-            self.deltas(&format!("gen{after}{keys}"), &known, " and gen <= $1")
-        )
-    }
-
-    /// Whether [`Self::news`] would find anything, of later generations too. $1, $2: what is known, as there.
-    pub fn has_news(&self) -> String {
-        let known = Known { through: "$1".to_owned(), open: "$2".to_owned() };
-        format!("select exists ({})", self.deltas("", &known, ""))
-    }
-
-    /// A group as JSON: its columns by their names in the view. NULL where a type is not one of Postgres's own: what
-    /// its conversion does is not known.
-    fn key_json(&self) -> String {
-        if self.definition.keys.iter().any(|key| key.type_oid.to_u32() >= pgrx::pg_sys::FirstNormalObjectId) {
-            return "null".to_owned();
-        }
-        let columns: Vec<String> = self
-            .definition
-            .outputs
-            .iter()
-            .filter_map(|output| match output.shown {
-                Shown::Key(i) if !output.name.starts_with(values::OWN_PREFIX) => {
-                    Some(format!("{}, {}", quote_literal(&output.name), self.keys[i]))
-                }
-                _ => None,
-            })
-            .collect();
-        format!("pg_catalog.jsonb_build_object({})", columns.join(", "))
-    }
-
-    pub fn has_pending(&self) -> String {
-        format!("select exists ({})", self.deltas("", &self.folded(), ""))
-    }
-
-    /// Deltas of closed generations. $1: first generation not to be folded; $2: generations before it that are still open.
-    fn foldable(&self, columns: &str) -> String {
-        self.deltas(columns, &self.folded(), " and gen < $1 and gen <> all ($2)")
-    }
-
-    /// Whether there are so many as can be folded. $1, $2: as of [`Self::fold`]; $3: how many.
-    pub fn has_foldable(&self) -> String {
-        format!("select pg_catalog.count(*) >= $3 from ({} limit $3) as d", self.foldable(""))
-    }
-
-    /// Moves the deltas of closed generations into the base: all, or so many. $1: first generation not to be folded; $2:
-    /// generations before it that are still open. Gives the number of deltas, and the groups that have become empty.
-    pub fn fold(&self, at_most: Option<i64>) -> String {
-        let Names { base, delta, .. } = &self.names;
-        let columns = self.columns();
-        let keys = joined(&self.keys, "", |key| format!("{key}, "));
-        let sums = joined(&self.additives, ", ", |(name, kind, _)| {
-            format!("pg_catalog.sum({name})::{} as {name}", kind.sql())
-        });
-        let added = joined(&self.additives, ", ", |(name, ..)| format!("{name} = b.{name} + excluded.{name}"));
-        let order = if self.keys.is_empty() { String::new() } else { format!(" order by {}", self.keys.join(", ")) };
-        let most = at_most.map(|most| format!(" limit {most}")).unwrap_or_default();
-        format!(
-            "with moved as (
-               delete from {delta} where ctid = any (array({}{most}))
-               returning {columns}
-             ), net as (
-               select {keys}{sums} from moved{}
-             ), folded as (
-               insert into {base} as b ({columns})
-               select {columns} from net where not ({}){order}
-               on conflict ({}) do update set {added}
-               returning b.ctid as place, {} as empty
-             )
-             select (select pg_catalog.count(*) from moved),
-                    (select pg_catalog.array_agg(place) from folded where empty)",
-            self.foldable("ctid"),
-            self.group_by_keys(),
-            self.all_zero(""),
-            self.key_list(),
-            self.all_zero("b.")
-        )
-    }
-
-    /// Removes groups by their place. $1: the places.
-    pub fn remove(&self) -> String {
-        format!("delete from {} where ctid = any ($1)", self.names.base)
     }
 }
