@@ -105,7 +105,7 @@ impl Sql<'_> {
         )
     }
 
-    /// Takes away the deltas of closed generations, all or so many, and adds them up by group.
+    /// Two parts of a WITH: `moved` takes away the deltas of closed generations, all or so many; `net` adds them up by group.
     fn moved(&self, at_most: Option<i64>) -> String {
         let columns = self.columns();
         let keys = joined(&self.keys, "", |key| format!("{key}, "));
@@ -126,7 +126,7 @@ impl Sql<'_> {
         )
     }
 
-    /// What they add up to, in the order of the keys, which is that in which folders lock groups.
+    /// The groups of `net` that have changed, in the order of the keys, which is that in which folders lock groups.
     fn net(&self, first: &str) -> String {
         let order = if self.keys.is_empty() { String::new() } else { format!(" order by {}", self.keys.join(", ")) };
         format!("select {first}{} from net where not ({}){order}", self.columns(), self.all_zero(""))
