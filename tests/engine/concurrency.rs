@@ -82,19 +82,7 @@ async fn every_snapshot_is_exact_while_eight_sessions_write_and_two_fold() {
         .map(|level| {
             let stop = Arc::clone(&stop);
             let connect = db.connect();
-            async move {
-                let client = connect.await;
-                let mut looks = 0u64;
-                while !stop.load(Ordering::Relaxed) {
-                    client.batch_execute(&format!("begin isolation level {level} read only")).await.unwrap();
-                    for _ in 0..3 {
-                        assert_eq!(differences(&client, "public.r", QUERY).await, 0, "at {level}");
-                        looks += 1;
-                    }
-                    client.batch_execute("commit").await.unwrap();
-                }
-                looks
-            }
+            async move { look_until(&stop, &connect.await, level).await }
         })
         .collect();
     let stopper = Arc::clone(&stop);
@@ -115,6 +103,20 @@ async fn every_snapshot_is_exact_while_eight_sessions_write_and_two_fold() {
     assert_eq!(reason, None, "the rollup is live to the end");
     let pending: i64 = client.query_one("select count(*) from pulso.r_1_delta", &[]).await.unwrap().get(0);
     assert_eq!(pending, 0, "everything is folded once nobody writes");
+}
+
+/// Looks for differences, three times in each transaction of that level, until it is stopped; returns how often.
+pub async fn look_until(stop: &AtomicBool, client: &tokio_postgres::Client, level: &str) -> u64 {
+    let mut looks = 0;
+    while !stop.load(Ordering::Relaxed) {
+        client.batch_execute(&format!("begin isolation level {level} read only")).await.unwrap();
+        for _ in 0..3 {
+            assert_eq!(differences(client, "public.r", QUERY).await, 0, "at {level}");
+            looks += 1;
+        }
+        client.batch_execute("commit").await.unwrap();
+    }
+    looks
 }
 
 /// A long import holds one generation; what others write meanwhile is folded all the same.

@@ -1,7 +1,7 @@
 //! Snapshots that are kept while others write: exact, cheap to read, and soon forgotten.
 
-use crate::concurrency::{QUERY, eventually, shop_in};
-use crate::{assert_equal, differences};
+use crate::assert_equal;
+use crate::concurrency::{QUERY, eventually, look_until, shop_in};
 use pulso::cluster::{Cluster, Options};
 use pulso::db;
 use rand::{RngExt, SeedableRng};
@@ -186,20 +186,7 @@ async fn every_snapshot_is_exact_while_deltas_are_compacted() {
         .into_iter()
         .map(|level| {
             let (stop, connect) = (Arc::clone(&stop), db.connect());
-            async move {
-                let client = connect.await;
-                let mut looks = 0u64;
-                while !stop.load(Ordering::Relaxed) {
-                    client.batch_execute(&format!("begin isolation level {level} read only")).await.unwrap();
-                    for _ in 0..3 {
-                        assert_eq!(differences(&client, "public.r", QUERY).await, 0, "at {level}");
-                        looks += 1;
-                        tokio::time::sleep(Duration::from_millis(3)).await;
-                    }
-                    client.batch_execute("commit").await.unwrap();
-                }
-                looks
-            }
+            async move { look_until(&stop, &connect.await, level).await }
         })
         .collect();
     let timer = async {
