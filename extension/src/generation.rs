@@ -126,7 +126,7 @@ fn is_live(id: i32) -> bool {
     noted(id).live
 }
 
-/// Deltas of generations up to this one are in the base, in the active snapshot, but for the open ones.
+/// Deltas of generations up to this one are folded, or compacted into a later one, in the active snapshot, but for the open ones.
 #[pg_extern(stable, parallel_safe, strict)]
 fn folded_through(id: i32) -> i64 {
     noted(id).folded_through

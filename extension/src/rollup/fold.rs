@@ -9,7 +9,7 @@ use super::build::by_id;
 use super::capture::{names, watch};
 use super::feed;
 use super::sql::Sql;
-use crate::generation::{self, Horizon};
+use crate::generation;
 use crate::pg::catalog::{self, Rollup};
 use crate::pg::invalidation;
 use crate::pg::lock::{self, Tag};
@@ -96,8 +96,8 @@ fn fold_rollup(id: i32, wait: bool) -> i64 {
     let in_parts = gently && MANY.with_borrow(|many| many.contains(&id));
     let open: Vec<i64> = horizon.open.iter().copied().collect();
     let _path = Setting::pinned_path();
-    let step = if gently && !in_parts { worthwhile(&folding, &horizon) } else { Step::Fold };
     let bounds = [arg(horizon.through + 1), arg(open.clone())];
+    let step = if gently && !in_parts { worthwhile(&folding, &bounds) } else { Step::Fold };
     let (folded, through) = match step {
         Step::Leave => return 0,
         Step::Compact => (compact(&folding, bounds, horizon.through), horizon.through - 1),
@@ -214,7 +214,7 @@ const BOUNDS: [PgBuiltInOids; 3] = [PgBuiltInOids::INT8OID, PgBuiltInOids::INT8A
 /// vanishes at once unless a snapshot is open that may need it. While one is, few groups are compacted, whenever the deltas have
 /// doubled. Of many, a read costs by the number of deltas and by that of folds, so neither is let grow beyond the other: `n` deltas
 /// leave `√2n` rows, not one a tick.
-fn worthwhile(folding: &Folding, horizon: &Horizon) -> Step {
+fn worthwhile(folding: &Folding, bounds: &[DatumWithOid<'_>; 2]) -> Step {
     let id = folding.rollup.id;
     let (folds, compacted) = LEFT.with_borrow_mut(|left| {
         let Some(left) = left.get_mut(&id) else { return (0, 0) };
@@ -226,10 +226,8 @@ fn worthwhile(folding: &Folding, horizon: &Horizon) -> Step {
         return Step::Fold;
     }
     let _role = AsRole::become_role(folding.rollup.owner);
-    let open: Vec<i64> = horizon.open.iter().copied().collect();
     let types = BOUNDS.map(|oid| oid.oid());
-    let bounds = [arg(horizon.through + 1), arg(open)];
-    let (deltas, groups) = planned(&folding.count_foldable, &types[..2], &bounds, two_numbers);
+    let (deltas, groups) = planned(&folding.count_foldable, &types[..2], bounds, two_numbers);
     match groups <= COMPACTED_MAX {
         true if deltas >= (2 * compacted).max(2) => Step::Compact,
         false if deltas >= folds => Step::Fold,
