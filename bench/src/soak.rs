@@ -12,6 +12,10 @@ use std::time::{Duration, Instant};
 use tokio::process::Child;
 use tokio_postgres::Client;
 
+/// How tickets are sold where nothing else is said.
+const AS_EVER: [&str; 2] = ["--rate=500", "--client=8"];
+/// How long they are sold so before reads are timed, where it was otherwise.
+const SETTLED: Duration = Duration::from_secs(10);
 const READS: usize = 3000;
 /// Of reads that have become slow there are fewer.
 const READ_FOR: Duration = Duration::from_secs(30);
@@ -21,38 +25,31 @@ const AFTERWARDS: Duration = Duration::from_secs(30);
 /// Tickets at 500 a second for so long.
 pub async fn by_time(report: &mut Report, seconds: u32) -> Outcome<()> {
     println!("\nSoak: {seconds} s of tickets at 500 a second under one snapshot");
-    let rate = ["--rate=500", "--client=8"];
-    let settings = [("synchronous_commit", "off"), ("autovacuum_naptime", "5s")];
-    soak(report, &format!("soak of {seconds} s"), &settings, &rate, |begun, _| {
-        begun.elapsed().as_secs() >= seconds.into()
-    })
-    .await
+    soak(report, &format!("soak of {seconds} s"), &[], &[], |begun, _| begun.elapsed().as_secs() >= seconds.into())
+        .await
 }
 
-/// So many looks of the folder, a millisecond apart, each with something to fold: no more tickets than that takes.
+/// So many looks of the folder, a millisecond apart, each with something to fold: no more tickets than that takes. Then tickets at 500
+/// a second, and looks as far apart as ever.
 pub async fn by_ticks(report: &mut Report, ticks: i64) -> Outcome<()> {
     println!("\nSoak: {ticks} ticks of the folder under one snapshot");
-    let settings = [
-        ("synchronous_commit", "off"),
-        ("autovacuum_naptime", "5s"),
-        ("pulso.fold_interval", "1ms"),
-        ("pulso.feed_interval", "0"),
-    ];
+    let haste = [("pulso.fold_interval", "1ms"), ("pulso.feed_interval", "0")];
     let limit = Duration::from_secs(1200);
-    soak(report, &format!("soak of {ticks} ticks"), &settings, &["--rate=1000", "--client=2"], |begun, done| {
+    soak(report, &format!("soak of {ticks} ticks"), &haste, &["--rate=1000", "--client=2"], |begun, done| {
         done >= ticks || begun.elapsed() > limit
     })
     .await
 }
 
+/// With `haste`, settings that last until `is_over`, and how tickets are sold so long, reads are timed before and after that.
 async fn soak(
     report: &mut Report,
     name: &str,
-    settings: &[(&str, &str)],
+    haste: &[(&str, &str)],
     pgbench: &[&str],
     is_over: impl Fn(Instant, i64) -> bool,
 ) -> Outcome<()> {
-    let cluster = server::start(settings).await?;
+    let cluster = server::start(&[("synchronous_commit", "off"), ("autovacuum_naptime", "5s")]).await?;
     let client = Peer::Pulso.shop(&cluster).await?;
     wait_for_folder(&client).await?;
     let old = db::connect(&cluster.url_of(Peer::Pulso.database())).await?;
@@ -60,7 +57,11 @@ async fn soak(
     check(Peer::Pulso, &old).await?;
     let (size_before, ticks_before) = (size(&client).await?, ticks(&client).await?);
 
-    let mut sellers = sell(&cluster, pgbench)?;
+    for (setting, value) in haste {
+        client.batch_execute(&format!("alter system set {setting} = '{value}'")).await?;
+    }
+    client.batch_execute("select pg_reload_conf()").await?;
+    let mut sellers = sell(&cluster, if haste.is_empty() { &AS_EVER } else { pgbench })?;
     let begun = Instant::now();
     let mut largest = size_before;
     let mut ticks_done = 0;
@@ -74,6 +75,16 @@ async fn soak(
     }
     // While they sell on: what is pending belongs to what a read costs.
     let reader = db::connect(&cluster.url_of(Peer::Pulso.database())).await?;
+    if !haste.is_empty() {
+        Times::of(&reader).await?.report(report, &format!("{name}: read in haste, new snapshot"));
+        Times::of(&old).await?.report(report, &format!("{name}: read in haste, old snapshot"));
+        // pgbench is this process's own child.
+        sellers.kill().await?;
+        client.batch_execute("alter system reset all").await?;
+        client.batch_execute("select pg_reload_conf()").await?;
+        sellers = sell(&cluster, &AS_EVER)?;
+        tokio::time::sleep(SETTLED).await;
+    }
     let fresh = Times::of(&reader).await?;
     let stale = Times::of(&old).await?;
     // pgbench is this process's own child.
@@ -91,7 +102,7 @@ async fn soak(
 
     old.batch_execute("commit").await?;
     client.batch_execute("select pulso.fold()").await?;
-    tokio::time::sleep(AFTERWARDS).await;
+    report.inform(&format!("{name}: longest read of those {} s", AFTERWARDS.as_secs()), longest(&reader).await?, "ms");
     report.inform(
         &format!("{name}: Pulso's tables {} s after it", AFTERWARDS.as_secs()),
         megabytes(size(&client).await?),
@@ -127,6 +138,19 @@ async fn ticks(client: &Client) -> Outcome<i64> {
 async fn size(client: &Client) -> Outcome<i64> {
     let sql = "select sum(pg_total_relation_size(oid))::bigint from pg_class where relnamespace = 'pulso'::regnamespace and relkind = 'r'";
     Ok(client.query_one(sql, &[]).await?.get(0))
+}
+
+/// Milliseconds of the longest of many reads, while tables are made small again.
+async fn longest(client: &Client) -> Outcome<f64> {
+    let until = Instant::now() + AFTERWARDS;
+    let mut longest = Duration::ZERO;
+    while Instant::now() < until {
+        let begun = Instant::now();
+        client.query("select lines, units, revenue from analytics.store_days where store_id = 1", &[]).await?;
+        longest = longest.max(begun.elapsed());
+        tokio::time::sleep(Duration::from_millis(2)).await;
+    }
+    Ok(longest.as_secs_f64() * 1000.0)
 }
 
 /// Milliseconds of reads, sorted.

@@ -20,6 +20,8 @@ const LAUNCH_INTERVAL: Duration = Duration::from_secs(5);
 const REMIND_INTERVAL: Duration = Duration::from_secs(600);
 /// The longest pause of a folder that finds nothing to do, in multiples of `pulso.fold_interval`.
 const IDLE_FACTOR: u32 = 10;
+/// How long a folder has found nothing to fold when it is at rest.
+const REST: Duration = Duration::from_secs(5);
 /// How often a folder with nothing to do looks whether it should have.
 const RELOAD_AT_LEAST: Duration = Duration::from_secs(60);
 
@@ -106,6 +108,7 @@ pub fn fold(database: pg_sys::Oid) {
     });
     let mut folds = Pace::default();
     let mut looks = Pace::default();
+    let mut folded_at = Instant::now();
     loop {
         let now = Instant::now();
         let fold_every = Duration::from_millis(settings::fold_interval_ms());
@@ -114,6 +117,11 @@ pub fn fold(database: pg_sys::Oid) {
             let Some(folded) = BackgroundWorker::transaction(|| step("select pulso.fold()")) else { return };
             if BackgroundWorker::transaction(rollup::may_be_vacuumed) {
                 report_statistics();
+            }
+            if folded > 0 {
+                folded_at = now;
+            } else if now.duration_since(folded_at) > REST {
+                while BackgroundWorker::transaction(rollup::rewrite_bloated) {}
             }
             // Where one rollup's part was full there is more: at once, after the next look.
             let pause = if folded >= rollup::FOLDED_AT_MOST { Duration::ZERO } else { fold_every };

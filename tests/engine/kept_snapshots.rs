@@ -377,3 +377,71 @@ async fn a_large_table_of_deltas_shrinks_after_the_snapshot() {
     drop((client, old, younger));
     cluster.stop().await.unwrap();
 }
+
+/// What a snapshot has let grow is small again once it is gone and nobody sells: in other files, while others read.
+#[tokio::test]
+async fn tables_that_a_snapshot_has_let_grow_are_rewritten_at_rest() {
+    const STORES: i64 = 2000;
+    const REST: Duration = Duration::from_secs(7);
+    let (cluster, client) = hasty_shop(STORES).await;
+    let connect = async || db::connect(cluster.url()).await.unwrap();
+    let (old, reader, younger) = (connect().await, connect().await, connect().await);
+    let sell = format!("insert into s (store, amount) select i, 0.25 from generate_series(1, {STORES}) i");
+    let tables = async |what: &str| {
+        let sql =
+            format!("select {what} from pulso.rollup, lateral unnest(array[base, delta]) as t (t) order by t = delta");
+        let rows = client.query(&sql, &[]).await.unwrap();
+        rows.iter().map(|row| row.get(0)).collect::<Vec<i64>>()
+    };
+    let (files, bytes) = ("pg_relation_filenode(t)::bigint", "pg_total_relation_size(t)");
+    let folded = async || eventually(&client, "select pending_deltas = 0 from pulso.rollups").await;
+    old.batch_execute("begin isolation level repeatable read; select from s").await.unwrap();
+    for _ in 0..500 {
+        client.batch_execute(&sell).await.unwrap();
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        if tables(bytes).await.iter().all(|bytes| *bytes > 10 << 20) {
+            break;
+        }
+    }
+    folded().await;
+    client.batch_execute("vacuum pulso.r_1_base, pulso.r_1_delta").await.unwrap();
+    let (first, grown) = (tables(files).await, tables(bytes).await);
+    assert!(grown.iter().all(|bytes| *bytes > 10 << 20), "{grown:?}");
+    tokio::time::sleep(REST).await;
+    assert_eq!(tables(files).await, first, "while a snapshot needs what is in them, they would be as large again");
+    assert_equal(&old, "public.r", QUERY, "in the old snapshot").await;
+    old.batch_execute("commit").await.unwrap();
+
+    // Somebody has just read, and may read on: nobody waits for him, nor he for anybody.
+    reader.batch_execute("begin; select * from r").await.unwrap();
+    client.batch_execute(&sell).await.unwrap();
+    folded().await;
+    client.batch_execute("vacuum pulso.r_1_base, pulso.r_1_delta").await.unwrap();
+    tokio::time::sleep(REST).await;
+    assert_eq!(tables(files).await, first, "in use");
+    younger.batch_execute("begin isolation level repeatable read; select from s").await.unwrap();
+    reader.batch_execute("commit; set lock_timeout = '500ms'").await.unwrap();
+    let mut left = grown;
+    for _ in 0..1000 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        reader.batch_execute("select * from r where store = 1").await.unwrap();
+        left = tables(bytes).await;
+        if left.iter().all(|bytes| *bytes < 2 << 20) {
+            break;
+        }
+    }
+    assert!(left.iter().all(|bytes| *bytes < 2 << 20), "{left:?}");
+    assert_equal(&younger, "public.r", QUERY, "in a snapshot of before").await;
+    assert_equal(&client, "public.r", QUERY, "in a new one").await;
+    let rewritten = tables(files).await;
+    let marks = "select count(*) from pg_index where indisclustered";
+    assert_eq!(client.query_one(marks, &[]).await.unwrap().get::<_, i64>(0), 0, "no mark of it is left");
+    younger.batch_execute("commit").await.unwrap();
+    client.batch_execute(&sell).await.unwrap();
+    folded().await;
+    tokio::time::sleep(REST).await;
+    assert_eq!(tables(files).await, rewritten, "small ones are left alone");
+    assert_equal(&client, "public.r", QUERY, "afterwards").await;
+    drop((client, old, reader, younger));
+    cluster.stop().await.unwrap();
+}

@@ -95,6 +95,12 @@ pub fn try_alter(table: pg_sys::Oid) -> bool {
     unsafe { pg_sys::ConditionalLockRelationOid(table, pg_sys::ShareUpdateExclusiveLock as i32) }
 }
 
+/// The lock for giving a table another file, if nobody uses it at this moment.
+pub fn try_rewrite(table: pg_sys::Oid) -> bool {
+    // SAFETY: as above.
+    unsafe { pg_sys::ConditionalLockRelationOid(table, pg_sys::AccessExclusiveLock as i32) }
+}
+
 /// Whether another transaction holds the tag at this moment. Waits for nobody.
 pub fn held_by_another(tag: Tag) -> bool {
     let free = try_exclusive(tag);

@@ -42,6 +42,8 @@ thread_local! {
     static LEFT: RefCell<HashMap<i32, Left>> = RefCell::default();
     /// The oldest transaction that a snapshot still needed when autovacuum was last told of what this session had deleted.
     static TOLD_AT: Cell<Option<Xid>> = const { Cell::new(None) };
+    /// The last transaction of this session that folded anything.
+    static LAST: Cell<Option<Xid>> = const { Cell::new(None) };
     /// Rollups made ready, and the epoch in which they were.
     static FOLDINGS: RefCell<(u64, HashMap<i32, Rc<Folding>>)> = RefCell::default();
 }
@@ -108,8 +110,11 @@ fn fold_rollup(id: i32, wait: bool) -> i64 {
     if !is_unfinished {
         MANY.with_borrow_mut(|many| many.remove(&id));
     }
-    if folded > 0 && is_another(oldest_needed()) {
-        may_shrink(&folding.rollup);
+    if folded > 0 {
+        LAST.set(Some(Xid::current()));
+        if is_another(oldest_needed()) {
+            may_shrink(&folding.rollup);
+        }
     }
     if folded > 0 && !is_unfinished {
         // By the whole key: of the rollup alone an old snapshot keeps thousands.
@@ -166,6 +171,11 @@ pub fn may_be_vacuumed() -> bool {
     let gains = is_another(oldest);
     TOLD_AT.set(oldest);
     gains
+}
+
+/// Whether this session has folded, and no snapshot needs what the last fold has replaced.
+pub fn has_been_forgotten() -> bool {
+    LAST.get().zip(oldest_needed()).is_some_and(|(last, oldest)| last.is_before(oldest))
 }
 
 /// Whether a snapshot is the oldest that was not when autovacuum was last told; before `alter extension update` as if it were.
@@ -258,7 +268,7 @@ pub struct Folding {
 }
 
 /// Whether a rollup is there and stays until this transaction ends. Whoever drops it begins with its query.
-fn is_kept(rollup: &Rollup) -> bool {
+pub fn is_kept(rollup: &Rollup) -> bool {
     lock::keep_table(rollup.definition) && lock::keep_table(rollup.delta)
 }
 

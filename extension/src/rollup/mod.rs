@@ -1,6 +1,7 @@
 //! A rollup: its query analysed, its tables and view made, its changes captured and folded.
 
 mod alter;
+mod bloat;
 mod build;
 mod capture;
 mod create;
@@ -17,6 +18,7 @@ mod triggers;
 mod truncate;
 mod underway;
 
+pub use bloat::rewrite_bloated;
 pub use capture::{begin, capture, end};
 pub use fold::{AT_MOST as FOLDED_AT_MOST, may_be_vacuumed};
 pub use partitions::refuse_concurrent_detach;
