@@ -49,9 +49,10 @@ pub async fn measure(report: &mut Report, sales: u32) -> Outcome<()> {
     Ok(())
 }
 
-/// Twenty stores and their sales.
+/// Twenty stores and their sales, the same in each database.
 pub async fn fill(client: &Client, sales: u32) -> Outcome<()> {
     client.batch_execute(include_str!("../sql/stores.sql")).await?;
+    client.batch_execute("select setseed(0.5)").await?;
     let insert = client.prepare(include_str!("../sql/sales.sql")).await?;
     for first in (1..=sales).step_by(BATCH) {
         let last = (first + BATCH as u32 - 1).min(sales);

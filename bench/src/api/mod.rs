@@ -1,5 +1,5 @@
 //! The dashboard over HTTP, cached and read through, beside the stack that the shops had planned: Node, Fastify, Redis and pg
-//! (`bench/peers/node`), over the same database, with the load on the same cores.
+//! (`bench/peers/node`), with the load on the same cores: over the same database, and over one without the extension.
 
 pub mod floor;
 mod load;
@@ -11,6 +11,7 @@ use load::{Figures, flat_out, paced};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use pulso::cluster::Cluster;
 use pulso::db;
+use pulso::migrate::Tier;
 use served::Served;
 use std::time::Duration;
 
@@ -18,6 +19,8 @@ const CONNECTIONS: [u32; 3] = [50, 1000, 5000];
 /// How an answer is asked for: through what is kept, or past it.
 const WAYS: [(&str, &str); 2] = [("cached", ""), ("uncached", "no-cache")];
 const DAYS: i32 = 7;
+/// The database of a shop that has no extension, with the same sales: figures are counted when they are asked for, as the shops had planned.
+const PLANNED: &str = "planned";
 /// Each of 5,000 connections, on both sides, and what else is open.
 const FILES: u64 = 16_384;
 
@@ -36,6 +39,10 @@ pub async fn measure(report: &mut Report, sales: u32, seconds: u32) -> Outcome<(
     dashboard::fill(&client, sales).await?;
     client.execute("select pulso.fold()", &[]).await?;
     client.batch_execute("vacuum analyze").await?;
+    let mut planned = server::database(&cluster, PLANNED, &[]).await?;
+    pulso::migrate::up_on(&mut planned, Tier::Plain).await?;
+    dashboard::fill(&planned, sales).await?;
+    planned.batch_execute("vacuum analyze").await?;
     let sql = "select '/v1/stores/' || s.id || '/dashboard?date=' || current_date - d from stores s, generate_series(1, $1) d order by d, s.id";
     let paths: Vec<String> = client.query(sql, &[&DAYS]).await?.iter().map(|row| row.get(0)).collect();
 
@@ -43,11 +50,15 @@ pub async fn measure(report: &mut Report, sales: u32, seconds: u32) -> Outcome<(
     let url = cluster.tcp_url();
     let redis = Served::redis().await?;
     let pulso = Served::pulso(&url).await?;
-    let node = Served::node(&url, &format!("redis://{}", redis.address)).await?;
-    let (alone, pair) = ([&pulso], [&node, &redis]);
+    let cache = format!("redis://{}", redis.address);
+    let node = Served::node(&url, &cache).await?;
+    let (server, _) = url.rsplit_once('/').unwrap_or_default();
+    let counting = Served::node(&format!("{server}/{PLANNED}"), &cache).await?;
+    let (alone, pair, counts) = ([&pulso], [&node, &redis], [&counting]);
     let sides =
         [Side { name: "Pulso", front: &pulso, all: &alone }, Side { name: "Node + Redis", front: &node, all: &pair }];
-    same_answers(&sides, &paths).await?;
+    let tables = Side { name: "Node over the shop's tables", front: &counting, all: &counts };
+    same_answers([&sides[0], &sides[1], &tables], &paths).await?;
     kept(&pulso, &paths[0]).await?;
     for side in &sides {
         report.inform(&format!("api, {}: memory at the start", side.name), side.memory().0, "MB");
@@ -76,6 +87,11 @@ pub async fn measure(report: &mut Report, sales: u32, seconds: u32) -> Outcome<(
                 costs[1] / costs[0],
                 "times",
             );
+            if (way, connections) == ("uncached", 50) {
+                let load = Load { control, paths: &paths, connections, seconds };
+                let (rate, _) = run(report, &cluster, &tables, &format!("{at}, {}", tables.name), &load, None).await?;
+                report.at_least(&format!("{at}: Pulso against {}", tables.name), rates[0] / rate, "times", 3.0);
+            }
             if connections == 5000 {
                 capacity.extend(rates);
             }
@@ -114,10 +130,10 @@ pub async fn measure(report: &mut Report, sales: u32, seconds: u32) -> Outcome<(
     }
     report.at_most("api, Pulso: memory at most", pulso.memory().1, "MB", 100.0);
     report.inform("api, Node + Redis: memory at most", sides[1].memory().1, "MB");
-    for served in [pulso, node, redis] {
+    for served in [pulso, node, counting, redis] {
         served.stop().await?;
     }
-    drop(client);
+    drop((client, planned));
     Ok(cluster.stop().await?)
 }
 
@@ -184,12 +200,12 @@ fn latencies(report: &mut Report, at: &str, figures: &Figures) {
     }
 }
 
-/// A peer that is wrong is not compared.
-async fn same_answers(sides: &[Side<'_>; 2], paths: &[String]) -> Outcome<()> {
+/// A peer that is wrong is not compared. Past the cache, which two of them share.
+async fn same_answers(sides: [&Side<'_>; 3], paths: &[String]) -> Outcome<()> {
     for path in paths.iter().take(20) {
         let mut told = Vec::new();
         for side in sides {
-            let (head, body) = side.front.ask(path, "").await?;
+            let (head, body) = side.front.ask(path, "no-cache").await?;
             if !head.starts_with("HTTP/1.1 200") {
                 return Err(format!("{path}: {head}").into());
             }
@@ -197,7 +213,7 @@ async fn same_answers(sides: &[Side<'_>; 2], paths: &[String]) -> Outcome<()> {
             let count = body["sales_count"].to_string().replace('"', "");
             told.push((body["net_usd"].clone(), count, body["hourly"].clone(), body["payment_mix"].clone()));
         }
-        if told[0] != told[1] {
+        if told[0] != told[1] || told[0] != told[2] {
             return Err(format!("{path} is answered differently: {told:?}").into());
         }
     }
