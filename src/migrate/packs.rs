@@ -196,7 +196,7 @@ pub const PACKS: &[Pack] = &[
         needs: &["pos", "core"],
         runner: embedded::rollups::migrations::runner,
         online: files!("migrations/online/rollups", "C2__make_the_joins_changes_wait_for_lines"),
-        undo: files!("sql/undo/rollups", "V1", "V2", "C2"),
+        undo: files!("sql/undo/rollups", "V1", "V2", "C2", "V3"),
     },
     Pack {
         name: "reports",

@@ -97,6 +97,18 @@ with found (blocks, what) as (
     from pg_publication p
    where p.puballtables
   union all
+  select false, 'column sales.cashier_id is missing, or of another type than uuid: no figures by cashier are kept'
+   where 'rollups' = any ($1)
+     and to_regclass('public.sales') is not null
+     and not exists (
+       select
+         from pg_attribute a
+        where a.attrelid = to_regclass('public.sales')
+          and a.attname = 'cashier_id'
+          and a.atttypid = 'uuid'::regtype
+          and not a.attisdropped
+     )
+  union all
   select false, 'pulso is not in shared_preload_libraries: `pulso serve` has to run, or nobody folds and reads grow slower'
    where $2
      and 'rollups' = any ($1)

@@ -2,6 +2,7 @@
 
 use crate::common::{Db, cluster};
 use crate::{one, stderr};
+use pulso::migrate::{self, Tier};
 use std::io::Write;
 use std::process::{Command, Stdio};
 
@@ -82,6 +83,7 @@ async fn a_point_of_sale_with_tables_of_its_own() {
         "blocked: column sales.business_date is missing",
         "blocked: column stores.time_zone is missing",
         "blocked: a validated foreign key from sale_items (sale_id) to sales is missing",
+        "look at: column sales.cashier_id is missing, or of another type than uuid: no figures by cashier are kept",
     ] {
         assert!(plan.contains(line), "{line} is not in {plan}");
     }
@@ -116,11 +118,72 @@ async fn a_point_of_sale_with_tables_of_its_own() {
     assert_eq!(new, "2029-12-31 1 1");
     assert_eq!(crate::pulso(&db, &["plan", "--exit-code"]).status.code(), Some(0));
     assert!(pulso::migrate::pending(&client).await.unwrap().is_empty());
+    cashiers_come_later(&db, &client).await;
     // The way back.
     for pack in ["service", "reports", "rollups", "indexes", "core"] {
         crate::stdout(&crate::pulso(&db, &["undo", pack]));
     }
+    client.batch_execute("alter table sales drop column cashier_id; drop table cashiers").await.unwrap();
     crate::assert_same(&before, &crate::schema(&db).await, "after the way back");
+}
+
+/// Its sales have had no cashier so far.
+async fn cashiers_come_later(db: &Db, client: &tokio_postgres::Client) {
+    let cashiers = "select string_agg(format('%s %s %s %s %s', c.name, c.sales_count, c.voids_count, trim_scale(c.gross_usd), trim_scale(c.net_bs)), ', ' order by c.name)
+                      from stores s cross join lateral analytics.cashier_performance(s.id, '2000-01-01', '2029-12-01') c";
+    let made = "select coalesce(string_agg(query, ''), '') from pulso.rollups where name = 'analytics.cashier_sales_daily' and live";
+    let error = client.query_one(cashiers, &[]).await.unwrap_err();
+    assert_eq!(error.code(), Some(&tokio_postgres::error::SqlState::UNDEFINED_COLUMN));
+    assert_eq!(one::<String>(client, made).await, "");
+    run(db, section("Cashiers that come later"));
+    let new = Db::migrated().await;
+    assert_eq!(
+        one::<String>(client, made).await,
+        one::<String>(&new.connect().await, made).await,
+        "as a new database has it"
+    );
+    assert_ne!(one::<String>(client, made).await, "");
+    client
+        .batch_execute(
+            "insert into cashiers (store_id, name) select id, 'Ana' from stores;
+             update sales s set cashier_id = c.id from cashiers c where c.store_id = s.store_id and (s.totals ->> 'total_usd')::int % 3 = 0",
+        )
+        .await
+        .unwrap();
+    let kept: String = one(client, cashiers).await;
+    assert!(kept.contains("Ana"), "{kept}");
+    client.batch_execute("begin; select pulso.drop_rollup('analytics.cashier_sales_daily')").await.unwrap();
+    assert_eq!(one::<String>(client, cashiers).await, kept, "counted");
+    client.batch_execute("rollback").await.unwrap();
+    assert_eq!(one::<i64>(client, "select pulso.verify('analytics.cashier_sales_daily')").await, 0);
+}
+
+/// Without the column, or with one that the contract cannot give: no rollup, on no tier, and nothing to undo.
+#[tokio::test]
+async fn sales_without_a_cashier() {
+    for tier in [Tier::Extension, Tier::Plain] {
+        for column in [
+            "alter table sales drop column cashier_id",
+            "alter table sales drop column cashier_id; alter table sales add cashier_id text",
+        ] {
+            let db = Db::empty().await;
+            let mut client = db.connect().await;
+            migrate::up_only(&mut client, &["pos"]).await.unwrap();
+            client.batch_execute(&format!("{}; {column}", crate::SALES)).await.unwrap();
+            let plan = crate::stdout(&crate::pulso(&db, &["plan"]));
+            assert!(plan.contains("look at: column sales.cashier_id is missing, or of another type"), "{plan}");
+            let before = crate::schema(&db).await;
+            migrate::up_on(&mut client, tier).await.unwrap();
+            assert!(one::<bool>(&client, "select to_regclass('analytics.cashier_sales_daily') is null").await);
+            client.batch_execute("select refresh_analytics_views()").await.unwrap();
+            assert_eq!(one::<i64>(&client, "select sum(sales_count)::bigint from analytics.sales_daily").await, 2000);
+            assert!(migrate::pending(&client).await.unwrap().is_empty());
+            for pack in ["service", "reports", "rollups", "indexes", "core"] {
+                migrate::undo(&mut client, pack, 0, false).await.unwrap();
+            }
+            crate::assert_same(&before, &crate::schema(&db).await, &format!("after undoing all, {column}"));
+        }
+    }
 }
 
 #[tokio::test]

@@ -280,9 +280,9 @@ async fn rollups_of_a_populated_database_are_built_online() {
         "select count(*) from pulso.migration_log where step like 'build analytics.%' and outcome = 'done'",
     )
     .await;
-    assert_eq!(built, 6);
+    assert_eq!(built, 7);
     let live: i64 = one(&client, "select count(*) from pulso.rollups where live").await;
-    assert_eq!(live, 6);
+    assert_eq!(live, 7);
     assert_eq!(one::<i64>(&client, "select sum(pulso.verify(name))::bigint from pulso.rollups").await, 0);
     assert_eq!(one::<i64>(&client, "select sum(sales_count)::bigint from analytics.sales_daily").await, 2000);
     stdout(&pulso(&db, &["verify"]));
@@ -300,7 +300,7 @@ async fn rollups_of_a_populated_database_are_built_online() {
     let plan = stdout(&pulso(&db, &["plan", "rollups"]));
     assert!(plan.contains("pending  build analytics.sales_hourly"), "{plan}");
     stdout(&pulso(&db, &["up"]));
-    assert_eq!(one::<i64>(&client, "select count(*) from pulso.rollups where live").await, 6);
+    assert_eq!(one::<i64>(&client, "select count(*) from pulso.rollups where live").await, 7);
 }
 
 /// A database in this cluster, with TimescaleDB where the cluster is one of those that have it.

@@ -42,15 +42,16 @@ pub async fn shops(url: &str, until: Timestamp) {
     history(url, &plan, &ProgressBar::hidden(), &CancellationToken::new()).await.unwrap();
 }
 
-/// Every view and the dashboard, row by row.
+/// Every view, the dashboard and what the cashiers did, row by row.
 pub async fn assert_same_figures(wanted: &Client, found: &Client, tier: &str) {
     let names = views(wanted).await;
     assert!(names.len() > 18, "{names:?}");
     assert_eq!(names, views(found).await, "{tier}");
     let dashboards = "(select d.* from stores s cross join generate_series(0, 3) n
                          cross join lateral analytics.dashboard(s.id, analytics.business_date(s.id) - n::int) d)";
+    let cashiers = "(select s.id, c.* from stores s cross join lateral analytics.cashier_performance(s.id, current_date - 30, current_date + 1) c)";
     let all = names.keys().filter(|name| *name != "report_freshness").map(|name| format!("analytics.{name}"));
-    for from in all.chain([dashboards.to_owned()]) {
+    for from in all.chain([dashboards.to_owned(), cashiers.to_owned()]) {
         let (wanted, found) = (rows(wanted, &from).await, rows(found, &from).await);
         assert!(!wanted.is_empty(), "{from} is empty: that proves nothing");
         assert_eq!(wanted.len(), found.len(), "{tier}: {from}");
@@ -80,7 +81,7 @@ async fn golden_queries_answer_the_same_on_every_tier() {
     assert!(one::<bool>(plain, "select as_of < clock_timestamp() - interval '1 ms' from analytics.report_freshness where report = 'mv_sales_daily'").await);
     assert_eq!(one::<i64>(plain, "select pulso.fold()").await, 0, "not a minute old");
     plain.batch_execute("update pulso.plain_rollup set as_of = now() - interval '1 hour'").await.unwrap();
-    assert_eq!(one::<i64>(plain, "select pulso.fold()").await, 6);
+    assert_eq!(one::<i64>(plain, "select pulso.fold()").await, 7);
     assert_eq!(one::<rust_decimal::Decimal>(plain, lag).await, 0.into());
 
     // `pulso serve` does that by itself.

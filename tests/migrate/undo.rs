@@ -98,7 +98,7 @@ async fn undo_keeps_the_steps_up_to_a_number() {
     let mut client = db.connect().await;
     migrate::undo(&mut client, "reports", 0, false).await.unwrap();
     let undone = migrate::undo(&mut client, "rollups", 1, false).await.unwrap();
-    assert_eq!(undone.len(), 3, "the contract, V2 and C2: {undone:?}");
+    assert_eq!(undone.len(), 4, "the contract, V3, V2 and C2: {undone:?}");
     let left: i64 = one(&client, "select count(*) from pulso.rollups").await;
     assert_eq!(left, 4);
     let undone = migrate::undo(&mut client, "indexes", 4, false).await.unwrap();

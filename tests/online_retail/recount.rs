@@ -3,11 +3,12 @@
 use super::assert_same;
 use tokio_postgres::Client;
 
-const ROLLUPS: [&str; 4] = [
+const ROLLUPS: [&str; 5] = [
     "analytics.sales_hourly",
     "analytics.sales_daily_totals",
     "analytics.payment_mix_daily",
     "analytics.customer_sales_daily",
+    "analytics.cashier_sales_daily",
 ];
 
 /// Sales and returns that count, their amounts as columns; the clock is UTC in every shop of the file.

@@ -16,7 +16,7 @@ const MAX_DAYS: i64 = 93;
 
 /// What each cashier rang up
 ///
-/// Needs a key of role manager. Counted from the sales themselves; the range spans 93 days at most.
+/// Needs a key of role manager. The range spans 93 days at most.
 #[utoipa::path(
     get,
     path = "/v1/stores/{id}/cashiers",
