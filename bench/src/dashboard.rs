@@ -1,4 +1,4 @@
-//! The dashboard over many sales, and the same figures recounted.
+//! The dashboard and what the cashiers did, over many sales, and the same figures counted.
 
 use crate::Outcome;
 use crate::report::{Report, percentile};
@@ -12,6 +12,8 @@ use uuid::Uuid;
 const WARM_UP: usize = 100;
 const READS: usize = 3000;
 const RECOUNTS: usize = 300;
+const CASHIER_WARM_UP: usize = 10;
+const CASHIER_ROUNDS: usize = 41;
 /// Sales written by one statement.
 const BATCH: usize = 50_000;
 
@@ -45,7 +47,43 @@ pub async fn measure(report: &mut Report, sales: u32) -> Outcome<()> {
         percentile(&recounted, 0.5) / percentile(&read, 0.5),
         "times",
     );
+    cashiers(&client, report).await?;
     cluster.stop().await?;
+    Ok(())
+}
+
+/// Thirty days of the store with the most sales, by cashier: kept, and counted as where there is no rollup of them. In turn.
+async fn cashiers(client: &Client, report: &mut Report) -> Outcome<()> {
+    let name = "analytics.cashier_performance";
+    let sql = format!("select pg_get_functiondef('{name}(uuid, date, date)'::regprocedure)");
+    let made: String = client.query_one(&sql, &[]).await?.try_get(0)?;
+    let counted = made
+        .replacen(&format!("{name}("), "public.cashiers_counted(", 1)
+        .replace("cashier_performance.", "cashiers_counted.")
+        .replace("to_regclass('analytics.cashier_sales_daily') is not null", "false");
+    client.batch_execute(&counted).await?;
+    let read =
+        |function: &str| format!("select * from {function}(md5('store 1')::uuid, current_date - 29, current_date)");
+    let statements = [client.prepare(&read(name)).await?, client.prepare(&read("public.cashiers_counted")).await?];
+    let mut times = [Vec::new(), Vec::new()];
+    for round in 0..CASHIER_WARM_UP + CASHIER_ROUNDS {
+        let mut answers = Vec::new();
+        for (statement, times) in statements.iter().zip(&mut times) {
+            let started = Instant::now();
+            answers.push(client.query(statement, &[]).await?.len());
+            if round >= CASHIER_WARM_UP {
+                times.push(started.elapsed().as_secs_f64() * 1000.0);
+            }
+        }
+        if answers != [6, 6] {
+            return Err(format!("{answers:?} cashiers instead of six").into());
+        }
+    }
+    times.iter_mut().for_each(|times| times.sort_by(f64::total_cmp));
+    let [kept, counted] = times.map(|times| percentile(&times, 0.5));
+    report.inform("cashiers: 30 days of one store, median", kept, "ms");
+    report.inform("cashiers: 30 days of one store counted from the sales, median", counted, "ms");
+    report.inform("cashiers: counted against kept, medians", counted / kept, "times");
     Ok(())
 }
 
