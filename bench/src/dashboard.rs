@@ -57,10 +57,14 @@ async fn cashiers(client: &Client, report: &mut Report) -> Outcome<()> {
     let name = "analytics.cashier_performance";
     let sql = format!("select pg_get_functiondef('{name}(uuid, date, date)'::regprocedure)");
     let made: String = client.query_one(&sql, &[]).await?.try_get(0)?;
+    let condition = "to_regclass('analytics.cashier_sales_daily') is not null";
+    if !made.contains(condition) {
+        return Err(format!("{name} no longer asks whether {condition}").into());
+    }
     let counted = made
         .replacen(&format!("{name}("), "public.cashiers_counted(", 1)
         .replace("cashier_performance.", "cashiers_counted.")
-        .replace("to_regclass('analytics.cashier_sales_daily') is not null", "false");
+        .replace(condition, "false");
     client.batch_execute(&counted).await?;
     let read =
         |function: &str| format!("select * from {function}(md5('store 1')::uuid, current_date - 29, current_date)");
