@@ -267,16 +267,16 @@ $$;
 comment on function pulso.is_subscribed(regclass) is 'Whether a table, or a partition of it, is fed by logical replication.';
 
 -- Hypertables: a trigger with transition tables crashes the server before TimescaleDB 2.26.4, on a chunk made after a DROP
--- COLUMN; and statements and foreign keys that name a chunk fire its row triggers only. Partitioned tables: a MERGE of
--- PostgreSQL 18 that updates a row after it has inserted one shows the inserted row as the updated one. Tables fed by logical
--- replication: whoever applies the changes fires row triggers only, and of those the ones that are enabled always.
+-- COLUMN; and statements and foreign keys that name a chunk fire its row triggers only. Partitioned tables: a MERGE that updates
+-- a row after it has inserted one shows the inserted row as the updated one, up to some minor versions (15.18 and 18.6 do, 15.20 and
+-- 17.12 do not). Tables fed by logical replication: whoever applies the changes fires row triggers only, and of those the ones that
+-- are enabled always.
 create function pulso.wanted_mode(source regclass) returns text
 language sql stable strict
 set search_path = pg_catalog, pg_temp
 as $$
   select case
-           when pulso.is_hypertable(source) or pulso.is_subscribed(source) then 'row'
-           when c.relkind = 'p' and pg_catalog.current_setting('server_version_num')::integer >= 180000 then 'row'
+           when c.relkind = 'p' or pulso.is_hypertable(source) or pulso.is_subscribed(source) then 'row'
            else 'statement'
          end
     from pg_catalog.pg_class c

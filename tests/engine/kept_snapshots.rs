@@ -370,9 +370,18 @@ async fn a_large_table_of_deltas_shrinks_after_the_snapshot() {
         }
     }
     assert!(left <= KEPT, "{left} bytes of {grown}");
-    client.batch_execute("insert into s values ('small')").await.unwrap();
-    eventually(&client, "select pending_deltas = 0 from pulso.rollups").await;
-    assert!(!client.query_one(may_shrink, &[]).await.unwrap().get::<_, bool>(0), "and is a small one again");
+    // And is a small one again, once a fold does not meet a vacuum there.
+    let mut may = true;
+    for _ in 0..10 {
+        client.batch_execute("insert into s values ('small')").await.unwrap();
+        eventually(&client, "select pending_deltas = 0 from pulso.rollups").await;
+        may = client.query_one(may_shrink, &[]).await.unwrap().get(0);
+        if !may {
+            break;
+        }
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+    assert!(!may, "{may_shrink}");
     assert_equal(&client, "public.r", query, "afterwards").await;
     drop((client, old, younger));
     cluster.stop().await.unwrap();
