@@ -1,5 +1,5 @@
 //! The dashboard over HTTP, cached and read through, beside the stack that the shops had planned: Node, Fastify, Redis and pg
-//! (`bench/peers/node`), with the load on the same cores: over the same database, and over one without the extension.
+//! (`bench/peers/node`), with the load on the same cores: over the same database, and over one that counts.
 
 pub mod floor;
 mod load;
@@ -11,7 +11,6 @@ use load::{Figures, flat_out, paced};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use pulso::cluster::Cluster;
 use pulso::db;
-use pulso::migrate::Tier;
 use served::Served;
 use std::time::Duration;
 
@@ -19,7 +18,7 @@ const CONNECTIONS: [u32; 3] = [50, 1000, 5000];
 /// How an answer is asked for: through what is kept, or past it.
 const WAYS: [(&str, &str); 2] = [("cached", ""), ("uncached", "no-cache")];
 const DAYS: i32 = 7;
-/// The database of a shop that has no extension, with the same sales: figures are counted when they are asked for, as the shops had planned.
+/// A database with the same sales whose rollups run their queries: figures are counted when they are asked for, as without Pulso.
 const PLANNED: &str = "planned";
 /// Each of 5,000 connections, on both sides, and what else is open.
 const FILES: u64 = 16_384;
@@ -40,8 +39,9 @@ pub async fn measure(report: &mut Report, sales: u32, seconds: u32) -> Outcome<(
     client.execute("select pulso.fold()", &[]).await?;
     client.batch_execute("vacuum analyze").await?;
     let mut planned = server::database(&cluster, PLANNED, &[]).await?;
-    pulso::migrate::up_on(&mut planned, Tier::Plain).await?;
+    pulso::migrate::up(&mut planned).await?;
     dashboard::fill(&planned, sales).await?;
+    planned.batch_execute("update pulso.state set live = false, reason = 'counted, for comparison'").await?;
     planned.batch_execute("vacuum analyze").await?;
     let sql = "select '/v1/stores/' || s.id || '/dashboard?date=' || current_date - d from stores s, generate_series(1, $1) d order by d, s.id";
     let paths: Vec<String> = client.query(sql, &[&DAYS]).await?.iter().map(|row| row.get(0)).collect();
@@ -205,7 +205,7 @@ async fn same_answers(sides: [&Side<'_>; 3], paths: &[String]) -> Outcome<()> {
     for path in paths.iter().take(20) {
         let mut told = Vec::new();
         for side in sides {
-            let (head, body) = side.front.ask(path, "no-cache").await?;
+            let (head, body) = side.front.ask(path, "cache-control: no-cache\r\n").await?;
             if !head.starts_with("HTTP/1.1 200") {
                 return Err(format!("{path}: {head}").into());
             }
