@@ -1,7 +1,8 @@
 // The stack that the shops had planned: Fastify, a Redis cache with a time to live, pg. As fast as it fairly can be: a process for
 // each core, a pool of connections, named prepared statements, and a statement over Pulso's own rollups, which the plan
 // (materialized views, and a cache dropped by hand) did not have: the contract's dashboard, as Pulso itself read it before it
-// read those of several shops at once. On a database whose rollups run their queries the same statement counts. Answers are put together by PostgreSQL, so Node formats no numbers.
+// read those of several shops at once. On a database whose rollups run their queries the same statement counts. Answers are put
+// together by PostgreSQL, so Node formats no numbers.
 //
 //   PORT, DATABASE_URL, REDIS_URL, WORKERS (2), POOL (8 connections in all)
 import cluster from "node:cluster";

@@ -68,9 +68,9 @@ pub async fn measure(report: &mut Report, sales: u32, seconds: u32) -> Outcome<(
     for (way, control) in WAYS {
         for connections in CONNECTIONS {
             let (mut rates, mut costs) = (Vec::new(), Vec::new());
+            let load = Load { control, paths: &paths, connections, seconds };
             for side in &sides {
                 let at = format!("api, {way}, {connections} connections, {}", side.name);
-                let load = Load { control, paths: &paths, connections, seconds };
                 let target = match (side.name, connections, way) {
                     ("Pulso", 50, "cached") => Some(20_000.0),
                     ("Pulso", 50, "uncached") => Some(5_000.0),
@@ -88,7 +88,6 @@ pub async fn measure(report: &mut Report, sales: u32, seconds: u32) -> Outcome<(
                 "times",
             );
             if (way, connections) == ("uncached", 50) {
-                let load = Load { control, paths: &paths, connections, seconds };
                 let (rate, _) = run(report, &cluster, &tables, &format!("{at}, {}", tables.name), &load, None).await?;
                 report.at_least(&format!("{at}: Pulso against {}", tables.name), rates[0] / rate, "times", 3.0);
             }
