@@ -105,6 +105,39 @@ async fn there_and_back(major: u32) {
     cluster.stop().await.unwrap();
 }
 
+/// Whoever is stopped at the last moment, when the schemas of a conversion go, leaves a note of it: the next one finds them.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_conversion_that_fails_at_its_end_is_ended_by_the_next() {
+    let Some((cluster, mut client)) = shop(17).await else { return };
+    let left = "select count(*) from pg_namespace where nspname in ('pulso_shadow', 'pulso_replaced')";
+    // The last of all tables: no conversion after it cleans up.
+    migrate::up_only(&mut client, &["timescale"]).await.unwrap();
+    force(&client).await;
+    client
+        .batch_execute(
+            "create function refuse() returns event_trigger language plpgsql as $$ begin raise 'not now'; end $$;
+             create event trigger refuse on ddl_command_start when tag in ('DROP SCHEMA') execute function refuse()",
+        )
+        .await
+        .unwrap();
+    for there in [true, false] {
+        for refused in [true, false] {
+            client
+                .batch_execute(&format!("alter event trigger refuse {}", if refused { "enable" } else { "disable" }))
+                .await
+                .unwrap();
+            let outcome = match there {
+                true => migrate::up_only(&mut client, &["timescale"]).await.map(drop),
+                false => migrate::undo(&mut client, "timescale", 4, false).await.map(drop),
+            };
+            assert_eq!(outcome.is_err(), refused, "there: {there}: {outcome:?}");
+            assert_eq!(one::<i64>(&client, left).await == 0, !refused, "there: {there}, refused: {refused}");
+        }
+    }
+    drop(client);
+    cluster.stop().await.unwrap();
+}
+
 /// `id` is a key again.
 async fn as_a_plain_table(client: &Client) {
     let again = "insert into sales (id, store_id, number, sold_at, rate, totals) select id, store_id, number, sold_at, rate, totals from sales limit 1

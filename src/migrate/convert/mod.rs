@@ -376,22 +376,19 @@ async fn retire(runner: &mut Runner<'_>, wanted: &Wanted, to_hypertable: bool) -
         true => phase(&wanted.table, "done"),
         false => format!("delete from pulso.conversion where source = {}", literal(&wanted.table)),
     };
-    let sql = format!("{} {end}", plan.retire());
-    atomically(runner, &format!("{}: what was replaced", wanted.table), 100, &sql).await?;
-    tidy(runner).await
+    let sql = format!("{} {end}; {}", plan.retire(), tidy());
+    atomically(runner, &format!("{}: what was replaced", wanted.table), 100, &sql).await
 }
 
-/// The schemas go with the last table in them.
-async fn tidy(runner: &mut Runner<'_>) -> Result<(), Stop> {
-    for schema in [SHADOW, REPLACED] {
-        let sql = format!(
-            "do $pulso$ begin
-               if not exists (select from pg_class where relnamespace = to_regnamespace('{schema}')) then drop schema if exists {schema}; end if;
-             end $pulso$"
-        );
-        atomically(runner, "schemas", 200, &sql).await?;
-    }
-    Ok(())
+/// The schemas go with the last table in them, in the transaction that says that nothing is left: whoever is killed leaves
+/// either a note of what there is to do, or nothing.
+fn tidy() -> String {
+    let dropped = |schema: &str| {
+        format!(
+            "if not exists (select from pg_class where relnamespace = to_regnamespace('{schema}')) then drop schema if exists {schema}; end if;"
+        )
+    };
+    format!("do $pulso$ begin {} {} end $pulso$", dropped(SHADOW), dropped(REPLACED))
 }
 
 /// Takes a shadow away that has not had its place yet.
@@ -429,8 +426,8 @@ async fn abandon(runner: &mut Runner<'_>, wanted: &Wanted) -> Result<(), Stop> {
             literal(table)
         );
     }
-    atomically(runner, &format!("{table}: the copy given up"), 100, &sql).await?;
-    tidy(runner).await
+    sql += &format!("; {}", tidy());
+    atomically(runner, &format!("{table}: the copy given up"), 100, &sql).await
 }
 
 /// The tables that steps make hypertables of.
