@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
+use tokio_postgres::Client;
 
 const CASHIERS: i64 = 32;
 const ROLLUPS: [(&str, &str); 4] = [
@@ -140,4 +141,52 @@ async fn thirty_two_cashiers_wait_for_nobody_for_a_minute() {
         let _role = ROLE.lock().await;
         sell_for(Duration::from_secs(60)).await;
     }
+}
+
+/// Until a session waits for a lock.
+async fn until(client: &Client, pid: i32) {
+    let waits = "select exists (select from pg_locks where pid = $1 and not granted)";
+    while !client.query_one(waits, &[&pid]).await.unwrap().get::<_, bool>(0) {
+        tokio::time::sleep(Duration::from_millis(1)).await;
+    }
+}
+
+/// Who makes or drops a rollup waits for writers of one table with no lock of another in hand: a writer who has yet to come
+/// to that goes on, in whatever order tables are written.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn whoever_waits_for_writers_keeps_none_of_them() {
+    let db = Db::empty().await;
+    let (client, keeper, writer) = (db.connect().await, db.connect().await, db.connect().await);
+    client.batch_execute(crate::joins::SCHEMA).await.unwrap();
+    let (name, query) = crate::joins::ROLLUPS[3];
+    let change = "update stores set zone = 'Z'";
+    let orders = [
+        ["insert into sales values (100, 1)", "insert into items values (100, 100, 1)", change],
+        [change, "update items set qty = 2 where id = 1", "update sales set status = 'x' where id = 1"],
+        ["update products set stock = 1", change, "delete from sales where id = 2"],
+        ["delete from items where id = 3", "update products set stock = 2", "insert into sales values (101, 1)"],
+    ];
+    keeper.batch_execute("set lock_timeout = '20s'").await.unwrap();
+    writer.batch_execute("set lock_timeout = '1s'").await.unwrap();
+    let pid: i32 = keeper.query_one("select pg_backend_pid()", &[]).await.unwrap().get(0);
+    for order in orders {
+        for step in [
+            format!("select pulso.create_rollup('{name}', $${query}$$)"),
+            format!("select pulso.drop_rollup('{name}')"),
+        ] {
+            writer.batch_execute(&format!("begin; {}", order[0])).await.unwrap();
+            let change = keeper.batch_execute(&step);
+            let sell = async {
+                for statement in &order[1..] {
+                    until(&client, pid).await;
+                    writer.batch_execute(statement).await?;
+                }
+                writer.batch_execute("rollback").await
+            };
+            // Whoever fails first ends the test: the other might wait for ever.
+            tokio::try_join!(change, sell).unwrap_or_else(|error| panic!("{step} beside {order:?}: {error:?}"));
+        }
+    }
+    client.execute("select pulso.create_rollup($1, $2)", &[&name, &query]).await.unwrap();
+    assert_equal(&client, name, query, "at the end").await;
 }

@@ -1,25 +1,16 @@
 //! `up` and `undo` on a database that sells: no statement of the shop waits for long.
 
 use crate::common::{Db, Pauses, cluster, timescale};
+use crate::waits::{Seen, Waits};
 use crate::{SALES, one, until};
 use indicatif::ProgressBar;
 use pulso::cluster::{Cluster, Options};
 use pulso::migrate;
 use pulso::simulate::{Counters, Plan, history, live};
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::Ordering;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
-
-/// Longest waits for a lock of the shop's own sessions, by statement, in milliseconds.
-const WAITING: &str = "
-  select (extract(epoch from clock_timestamp() - a.query_start) * 1000)::bigint, left(a.query, 80)
-    from pg_stat_activity a
-   where a.datname = current_database()
-     and a.wait_event_type = 'Lock'
-     and a.backend_type = 'client backend'
-     and a.application_name not like 'pulso migrate%'
-     and a.pid <> pg_backend_pid()";
 
 async fn sell_and_migrate(cluster: &Cluster, packs: &[&str], days: u32, rate: f64) {
     let db = Db::empty_in(cluster).await;
@@ -39,22 +30,7 @@ async fn sell_and_migrate(cluster: &Cluster, packs: &[&str], days: u32, rate: f6
         tokio::spawn(async move { live(&url, &plan, counters, &ProgressBar::hidden(), &cancel).await })
     };
     let pauses = Pauses::watch();
-    let over = Arc::new(AtomicBool::new(false));
-    let sampler = {
-        let (client, over) = (db.connect().await, Arc::clone(&over));
-        tokio::spawn(async move {
-            let (mut longest, mut samples) = ((0, String::new()), 0);
-            while !over.load(Ordering::Relaxed) {
-                for row in client.query(WAITING, &[]).await.unwrap() {
-                    let waited = (row.get::<_, i64>(0), row.get::<_, String>(1));
-                    longest = std::cmp::max(longest, waited);
-                }
-                samples += 1;
-                tokio::time::sleep(Duration::from_millis(10)).await;
-            }
-            (longest, samples)
-        })
-    };
+    let waits = Waits::watch(db.connect().await);
     while counters.tickets.load(Ordering::Relaxed) < 20 {
         assert!(!tills.is_finished(), "the tills do not sell");
         tokio::time::sleep(Duration::from_millis(20)).await;
@@ -69,8 +45,7 @@ async fn sell_and_migrate(cluster: &Cluster, packs: &[&str], days: u32, rate: f6
     migrate::up(&mut client).await.unwrap();
     let sold = counters.tickets.load(Ordering::Relaxed);
     tokio::time::sleep(Duration::from_millis(300)).await;
-    over.store(true, Ordering::Relaxed);
-    let ((waited, statement), samples) = sampler.await.unwrap();
+    let Seen { waiting: (waited, statement), samples, .. } = waits.end().await;
     cancel.cancel();
     let shift = tills.await.unwrap().unwrap();
 

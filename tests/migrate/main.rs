@@ -19,6 +19,7 @@ mod reports;
 mod runner;
 mod tiers;
 mod undo;
+mod waits;
 
 use common::{Db, cluster};
 use pulso::cluster::Cluster;

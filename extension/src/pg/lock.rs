@@ -89,6 +89,34 @@ pub fn keep_table(table: pg_sys::Oid) -> bool {
     }
 }
 
+/// Locks all of some relations until the transaction ends, none of which is an index; false where they were never free
+/// together. Waits, as `lock_timeout` has it, for one at a time and with empty hands: with another in hand it would keep
+/// those waiting for whom it waits. The one that was not free is the one to wait for next, as `std::lock` of C++ does it.
+pub fn together(relations: &[(pg_sys::Oid, u32)]) -> bool {
+    const ROUNDS: u32 = 20;
+    let mut awaited = 0;
+    for _ in 0..ROUNDS {
+        let (first, mode) = relations[awaited];
+        // SAFETY: a lock by OID needs no open relation; what is unlocked was locked here, under the same resource owner.
+        unsafe { pg_sys::LockRelationOid(first, mode as i32) };
+        let mut held = vec![(first, mode)];
+        let busy =
+            relations.iter().enumerate().filter(|(number, _)| *number != awaited).find(|(_, (relation, mode))| {
+                // SAFETY: as above.
+                let free = unsafe { pg_sys::ConditionalLockRelationOid(*relation, *mode as i32) };
+                if free {
+                    held.push((*relation, *mode));
+                }
+                !free
+            });
+        let Some((number, _)) = busy else { return true };
+        awaited = number;
+        // SAFETY: as above.
+        held.iter().for_each(|(relation, mode)| unsafe { pg_sys::UnlockRelationOid(*relation, *mode as i32) });
+    }
+    false
+}
+
 /// The lock for changing how a table is stored, if nobody vacuums or changes it. Readers and writers do not meet it.
 pub fn try_alter(table: pg_sys::Oid) -> bool {
     // SAFETY: a lock by OID needs no open relation; the caller has kept the table from being dropped.

@@ -19,7 +19,7 @@ use crate::pg::session::{self, AsRole, Setting, arg};
 use crate::pg::xact;
 use pgrx::prelude::*;
 
-/// How long the swap may wait for one lock. It needs two that somebody may hold: the table's and the view's.
+/// How long the swap may wait for the view or one of the tables.
 const SWAP_WAIT_MS: i32 = 100;
 
 /// How often the swap is tried while writers of the table wait for it.
@@ -97,7 +97,11 @@ fn finish(name: &str) -> Result<bool, Refusal> {
     let definition = query::read(next.definition)?;
     let beside = names(&next);
     let view = session::qualified_name(rollup.view);
-    create::lock_tables(rollup.source, &rollup.joined);
+    let mut used = vec![(rollup.view, pg_sys::AccessExclusiveLock)];
+    used.extend(create::writers(rollup.source, &rollup.joined)?);
+    if !lock::together(&used) {
+        return Err(Refusal::Readers { view });
+    }
     let sql = Sql::new(next.id, Names { view: view.clone(), ..names(&next) }, &definition);
     let body = layers(&rollup)?.into_iter().fold(sql.read(), |body, condition| {
         format!("select {0}.* from ({body}) as {0} where {condition}", layers::ALIAS)

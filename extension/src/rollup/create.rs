@@ -136,7 +136,7 @@ pub fn make(wanted: &Wanted<'_>) -> Result<i32, Refusal> {
     // later snapshot does not see has its delta. New writers queue behind it: taken last, and, where the tables are to
     // be filled online, not waited for.
     if wanted.with_data {
-        lock_tables(definition.fact(), &joined);
+        lock_tables(definition.fact(), &joined)?;
     } else {
         guard::refuse_missing(&definition)?;
         lock_tables_at_once(definition.fact(), &joined)?;
@@ -180,30 +180,34 @@ fn move_to_engine(view: &str, owner: pg_sys::Oid) {
     session::run(&format!("alter view {view} set schema pulso"), &[]);
 }
 
+/// What keeps writers off the tables of a rollup, those first that are written first: headers before their lines.
+/// Writers of a hypertable name the whole; those of partitions may not.
+pub fn writers(source: pg_sys::Oid, joined: &[pg_sys::Oid]) -> Result<Vec<(pg_sys::Oid, u32)>, Refusal> {
+    let mut tables = [joined, &[source]].concat();
+    for table in &tables {
+        let may = "select pg_catalog.has_table_privilege($1, 'update, delete, truncate')";
+        if session::one(may, &[arg(*table)]) != Some(true) {
+            return Err(Refusal::NotOwner { what: format!("table {}", session::qualified_name(*table)) });
+        }
+    }
+    tables.extend(partitions::of(source));
+    Ok(tables.into_iter().map(|table| (table, pg_sys::ShareRowExclusiveLock)).collect())
+}
+
 /// Keeps writers off the tables until the transaction ends, after waiting for those there are.
-pub fn lock_tables(source: pg_sys::Oid, joined: &[pg_sys::Oid]) {
-    let tables: Vec<String> = std::iter::once(&source)
-        .chain(joined)
-        .map(|table| {
-            // Writers of a hypertable name the whole; those of partitions may not.
-            let only = if tree::is_partitioned(*table) { "" } else { "only " };
-            format!("{only}{}", session::qualified_name(*table))
-        })
-        .collect();
-    session::run(&format!("lock table {} in share row exclusive mode", tables.join(", ")), &[]);
+fn lock_tables(source: pg_sys::Oid, joined: &[pg_sys::Oid]) -> Result<(), Refusal> {
+    let free = lock::together(&writers(source, joined)?);
+    free.then_some(()).ok_or_else(|| Refusal::Busy { table: session::qualified_name(source) })
 }
 
 /// The same, if writers let go in a moment: whoever waits here makes every new writer wait as well.
 pub fn lock_tables_at_once(source: pg_sys::Oid, joined: &[pg_sys::Oid]) -> Result<(), Refusal> {
     let _waits = Setting::short_waits(LOCK_WAIT_MS);
-    PgTryBuilder::new(std::panic::AssertUnwindSafe(|| {
-        lock_tables(source, joined);
-        Ok(())
-    }))
-    .catch_when(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, |_| {
-        Err(Refusal::Busy { table: session::qualified_name(source) })
-    })
-    .execute()
+    PgTryBuilder::new(std::panic::AssertUnwindSafe(|| lock_tables(source, joined)))
+        .catch_when(PgSqlErrorCode::ERRCODE_LOCK_NOT_AVAILABLE, |_| {
+            Err(Refusal::Busy { table: session::qualified_name(source) })
+        })
+        .execute()
 }
 
 fn drop(name: &str) -> Result<(), Refusal> {
@@ -216,7 +220,7 @@ fn drop(name: &str) -> Result<(), Refusal> {
         // Whoever fills or folds it goes first: waiting for that with a lock on its table would keep writers waiting too.
         lock::exclusive(Tag::Folder(rollup.id));
         catalog::companions(rollup.id).iter().for_each(|companion| lock::exclusive(Tag::Folder(companion.id)));
-        lock_tables(rollup.source, &rollup.joined);
+        lock_tables(rollup.source, &rollup.joined)?;
         remove(rollup, true)?;
     }
     Ok(())

@@ -294,7 +294,7 @@ async fn swap(runner: &mut Runner<'_>, plan: &Plan<'_>, notes: &Notes) -> Result
     }
     refer(runner, &plan.shape.referring, &plan.referred()).await?;
     rollups::lead(runner, plan, true).await?;
-    settle(runner, &plan.shape.referring).await?;
+    settle(runner, &plan.shape.referring, &plan.referred_before()).await?;
     // Between two looks nothing may have come that would be lost: a column least of all.
     let columns = format!(
         "do $pulso$ begin
@@ -322,6 +322,10 @@ async fn swap(runner: &mut Runner<'_>, plan: &Plan<'_>, notes: &Notes) -> Result
     Ok(())
 }
 
+/// Sales are written before their lines. So whoever has the lock of both in mind waits for that of sales, and finds no
+/// writer of lines then but one that has not written a sale: the other way round each would wait for the other.
+const WITH_A_LOCK_IN_HAND: &str = "set local lock_timeout = '20ms'";
+
 /// While a foreign key is led over there are two; the new one has this at its end.
 const SECOND: &str = "_pulso";
 
@@ -332,7 +336,12 @@ async fn refer(runner: &mut Runner<'_>, keys: &[Referring], target: &str) -> Res
         let what = format!("foreign key {} of {child}", key.name);
         let there = "select exists (select from pg_constraint where conrelid = to_regclass($1) and conname = $2)";
         if !runner.client.query_one(there, &[child, &name]).await?.get::<_, bool>(0) {
-            let sql = format!("alter table {child} add constraint {} {} not valid", quote(&name), key.to(target));
+            let sql = format!(
+                "lock table {target} in share row exclusive mode; {WITH_A_LOCK_IN_HAND};
+                 alter table {child} add constraint {} {} not valid",
+                quote(&name),
+                key.to(target)
+            );
             atomically(runner, &what, 100, &sql).await?;
         }
         runner.bite(&format!("alter table {child} validate constraint {}", quote(&name)), &what).await?;
@@ -340,14 +349,15 @@ async fn refer(runner: &mut Runner<'_>, keys: &[Referring], target: &str) -> Res
     Ok(())
 }
 
-/// The second foreign keys become the only ones.
-async fn settle(runner: &mut Runner<'_>, keys: &[Referring]) -> Result<(), Stop> {
+/// The second foreign keys become the only ones, no longer to `target`.
+async fn settle(runner: &mut Runner<'_>, keys: &[Referring], target: &str) -> Result<(), Stop> {
     for key in keys.iter().filter(|key| !key.name.ends_with(SECOND)) {
         let (child, name) = (&key.table, quote(&key.name));
         let comment =
             key.comment.as_ref().map(|text| format!("; comment on constraint {name} on {child} is {}", literal(text)));
         let sql = format!(
-            "alter table {child} drop constraint {name}; alter table {child} rename constraint {} to {name}{}",
+            "lock table {target} in access exclusive mode; {WITH_A_LOCK_IN_HAND};
+             alter table {child} drop constraint {name}; alter table {child} rename constraint {} to {name}{}",
             quote(&format!("{}{SECOND}", key.name)),
             comment.unwrap_or_default()
         );
@@ -361,13 +371,7 @@ async fn retire(runner: &mut Runner<'_>, wanted: &Wanted, to_hypertable: bool) -
     let Some(shape) = Shape::read(runner.client, &wanted.table, &wanted.column).await? else {
         return Err(Error::failed(format!("there is no table {}", wanted.table)).into());
     };
-    let replaced = format!("{REPLACED}.{}", quote(&shape.table));
-    let old = Shape::read(runner.client, &replaced, &wanted.column).await?;
-    // One by one: each locks the table that it refers to, if only for a moment.
-    for reference in old.iter().flat_map(|old| &old.references) {
-        let sql = format!("alter table {replaced} drop constraint {}", quote(&reference.name));
-        atomically(runner, &format!("{}: what was replaced", wanted.table), 100, &sql).await?;
-    }
+    forget(runner, &format!("{REPLACED}.{}", quote(&shape.table)), wanted).await?;
     // As it was before: what the shape says of the table now is that of the other kind.
     let before = Shape { hypertable: !shape.hypertable, ..shape };
     let timescale = timescale_schema(runner.client).await?;
@@ -378,6 +382,17 @@ async fn retire(runner: &mut Runner<'_>, wanted: &Wanted, to_hypertable: bool) -
     };
     let sql = format!("{} {end}; {}", plan.retire(), tidy());
     atomically(runner, &format!("{}: what was replaced", wanted.table), 100, &sql).await
+}
+
+/// Drops the foreign keys of a table that is to be dropped, one by one: each locks the table that it refers to, if only for
+/// a moment.
+async fn forget(runner: &mut Runner<'_>, table: &str, wanted: &Wanted) -> Result<(), Stop> {
+    let shape = Shape::read(runner.client, table, &wanted.column).await?;
+    for reference in shape.iter().flat_map(|shape| &shape.references) {
+        let sql = format!("alter table {table} drop constraint {}", quote(&reference.name));
+        atomically(runner, &format!("{}: what {table} refers to", wanted.table), 100, &sql).await?;
+    }
+    Ok(())
 }
 
 /// The schemas go with the last table in them, in the transaction that says that nothing is left: whoever is killed leaves
@@ -402,16 +417,17 @@ async fn abandon(runner: &mut Runner<'_>, wanted: &Wanted) -> Result<(), Stop> {
     // Those that refer to what goes, and where they came from.
     let referred = Shape::read(runner.client, &plan.referred(), &wanted.column).await?;
     let referring = referred.map(|shape| shape.referring).unwrap_or_default();
-    let home = if conversion.to_hypertable { shape.name.clone() } else { plan.keys() };
-    refer(runner, &referring, &home).await?;
+    refer(runner, &referring, &plan.referred_before()).await?;
     rollups::lead(runner, &plan, false).await?;
-    settle(runner, &referring).await?;
-    let mut sql: String = referring
-        .iter()
-        .filter(|key| key.name.ends_with(SECOND))
-        .map(|key| format!("alter table {} drop constraint if exists {};\n", key.table, quote(&key.name)))
-        .collect();
-    sql += &plan.unmirror();
+    settle(runner, &referring, &plan.referred()).await?;
+    forget(runner, &plan.shadow(), wanted).await?;
+    let mut sql = plan.unmirror();
+    sql.extend(
+        referring
+            .iter()
+            .filter(|key| key.name.ends_with(SECOND))
+            .map(|key| format!("alter table {} drop constraint if exists {};\n", key.table, quote(&key.name))),
+    );
     sql += &format!(
         "drop table if exists {}; drop function if exists {SHADOW}.{}();\n",
         plan.shadow(),

@@ -33,6 +33,11 @@ impl Plan<'_> {
         format!("{}.{}", quote(&self.shape.schema), quote(&format!("{}_keys", self.shape.table)))
     }
 
+    /// The table that others refer to before.
+    pub fn referred_before(&self) -> String {
+        if self.to_hypertable() { self.shape.name.clone() } else { self.keys() }
+    }
+
     /// The table that others refer to afterwards.
     pub fn referred(&self) -> String {
         if self.to_hypertable() { self.keys() } else { self.shadow() }
