@@ -29,7 +29,9 @@ impl Report {
 
     pub fn at_least(&mut self, name: &str, value: f64, unit: &str, target: f64) {
         let target_text = format!("at least {target}");
-        self.add(name, Figure { value, unit: unit.into(), target: Some(target_text), pass: Some(value >= target) });
+        // Against a peer that did nothing there is no ratio, so neither met nor missed.
+        let pass = value.is_finite().then_some(value >= target);
+        self.add(name, Figure { value, unit: unit.into(), target: Some(target_text), pass });
     }
 
     pub fn at_most(&mut self, name: &str, value: f64, unit: &str, target: f64) {
@@ -124,6 +126,9 @@ fn line(name: &str, figure: &Figure) -> String {
 }
 
 pub fn round(value: f64) -> String {
+    if !value.is_finite() {
+        return "no".to_owned();
+    }
     if value.abs() >= 100.0 { format!("{value:.0}") } else { format!("{value:.2}") }
 }
 
