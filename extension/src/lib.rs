@@ -19,6 +19,7 @@ pub extern "C-unwind" fn _PG_init() {
     generation::register();
     rollup::register();
     pg::invalidation::register();
+    pg::planning::register();
     pg::state::register();
     pg::statement::register();
     worker::register();

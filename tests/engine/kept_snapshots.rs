@@ -454,3 +454,39 @@ async fn tables_that_a_snapshot_has_let_grow_are_rewritten_at_rest() {
     drop((client, old, reader, younger));
     cluster.stop().await.unwrap();
 }
+
+/// Plans that were made for a table of deltas when it was as good as empty, as it is after a rest, are those for a large one: nothing
+/// tells who keeps them that it grows.
+#[tokio::test]
+async fn plans_made_for_empty_deltas_do_not_read_them_from_the_beginning() {
+    let (cluster, client) = hasty_shop(10).await;
+    let (old, reader) = (db::connect(cluster.url()).await.unwrap(), db::connect(cluster.url()).await.unwrap());
+    let sell = "insert into s (store, amount) select i, 0.25 from generate_series(1, 10) i";
+    client.batch_execute(sell).await.unwrap();
+    eventually(&client, "select pending_deltas = 0 from pulso.rollups").await;
+    let delta: String = client.query_one("select delta::text from pulso.rollup", &[]).await.unwrap().get(0);
+    client.batch_execute(&format!("vacuum full {delta}")).await.unwrap();
+    let empty = "select relpages = 0 and reltuples = 0 from pg_class where oid = (select delta from pulso.rollup)";
+    assert!(client.query_one(empty, &[]).await.unwrap().get::<_, bool>(0));
+    reader.batch_execute("prepare read as select * from r where store = 3; execute read").await.unwrap();
+    let scans = "select pg_stat_get_numscans(delta) from pulso.rollup";
+    client.batch_execute("select pg_stat_force_next_flush()").await.unwrap();
+    let before: i64 = client.query_one(scans, &[]).await.unwrap().get(0);
+
+    let updated = updates_of_the_base(&client, 0).await;
+    old.batch_execute("begin isolation level repeatable read; select from s").await.unwrap();
+    for _ in 0..200 {
+        client.batch_execute(sell).await.unwrap();
+        reader.batch_execute("execute read").await.unwrap();
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    reader.batch_execute("select pg_stat_force_next_flush()").await.unwrap();
+    old.batch_execute("commit").await.unwrap();
+    client.batch_execute(sell).await.unwrap();
+    updates_of_the_base(&client, updated + 10).await;
+    let scanned: i64 = client.query_one(scans, &[]).await.unwrap().get(0);
+    assert_eq!(scanned - before, 0, "reads of {delta} from its beginning");
+    assert_equal(&client, "public.r", QUERY, "afterwards").await;
+    drop((client, old, reader));
+    cluster.stop().await.unwrap();
+}

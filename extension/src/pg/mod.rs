@@ -17,6 +17,7 @@ pub mod layers;
 pub mod lock;
 pub mod lookup;
 pub mod memory;
+pub mod planning;
 pub mod plans;
 pub mod project;
 pub mod query;
