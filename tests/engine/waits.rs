@@ -2,11 +2,11 @@
 
 use crate::assert_equal;
 use crate::common::{Db, long};
+use crate::concurrency::eventually;
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
-use tokio_postgres::Client;
 
 const CASHIERS: i64 = 32;
 const ROLLUPS: [(&str, &str); 4] = [
@@ -143,14 +143,6 @@ async fn thirty_two_cashiers_wait_for_nobody_for_a_minute() {
     }
 }
 
-/// Until a session waits for a lock.
-async fn until(client: &Client, pid: i32) {
-    let waits = "select exists (select from pg_locks where pid = $1 and not granted)";
-    while !client.query_one(waits, &[&pid]).await.unwrap().get::<_, bool>(0) {
-        tokio::time::sleep(Duration::from_millis(1)).await;
-    }
-}
-
 /// Who makes or drops a rollup waits for writers of one table with no lock of another in hand: a writer who has yet to come
 /// to that goes on, in whatever order tables are written.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -169,6 +161,7 @@ async fn whoever_waits_for_writers_keeps_none_of_them() {
     keeper.batch_execute("set lock_timeout = '20s'").await.unwrap();
     writer.batch_execute("set lock_timeout = '1s'").await.unwrap();
     let pid: i32 = keeper.query_one("select pg_backend_pid()", &[]).await.unwrap().get(0);
+    let waits = format!("select exists (select from pg_locks where pid = {pid} and not granted)");
     for order in orders {
         for step in [
             format!("select pulso.create_rollup('{name}', $${query}$$)"),
@@ -178,7 +171,7 @@ async fn whoever_waits_for_writers_keeps_none_of_them() {
             let change = keeper.batch_execute(&step);
             let sell = async {
                 for statement in &order[1..] {
-                    until(&client, pid).await;
+                    eventually(&client, &waits).await;
                     writer.batch_execute(statement).await?;
                 }
                 writer.batch_execute("rollback").await

@@ -20,6 +20,9 @@ const NOTES: &str = "
   create role till_of_hypertables; grant select, insert on events to till_of_hypertables; grant update (sold_at) on sales to till_of_hypertables;
   alter table events set (autovacuum_vacuum_scale_factor = 0.05)";
 
+/// Schemas that conversions have left.
+pub const LEFT: &str = "select count(*) from pg_namespace where nspname in ('pulso_shadow', 'pulso_replaced')";
+
 pub async fn shop(major: u32) -> Option<(Cluster, Client)> {
     let cluster = timescale(major).await?;
     let mut client = db::connect(cluster.url()).await.unwrap();
@@ -82,11 +85,7 @@ async fn there_and_back(major: u32) {
         .unwrap();
     assert_eq!(one::<i64>(&client, "select max(id) from events").await, 5001);
     assert_eq!(one::<i64>(&client, "select n from late_events").await, 111);
-    assert_eq!(
-        one::<i64>(&client, "select count(*) from pg_namespace where nspname in ('pulso_shadow', 'pulso_replaced')")
-            .await,
-        0
-    );
+    assert_eq!(one::<i64>(&client, LEFT).await, 0);
     assert!(one::<i32>(&client, "select pulso.make_chunks('100 days')").await > 0);
     assert_eq!(one::<i64>(&client, "select count(*) from events").await, 5001, "a chunk holds no row");
 
@@ -109,7 +108,6 @@ async fn there_and_back(major: u32) {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_conversion_that_fails_at_its_end_is_ended_by_the_next() {
     let Some((cluster, mut client)) = shop(17).await else { return };
-    let left = "select count(*) from pg_namespace where nspname in ('pulso_shadow', 'pulso_replaced')";
     // The last of all tables: no conversion after it cleans up.
     migrate::up_only(&mut client, &["timescale"]).await.unwrap();
     force(&client).await;
@@ -131,7 +129,7 @@ async fn a_conversion_that_fails_at_its_end_is_ended_by_the_next() {
                 false => migrate::undo(&mut client, "timescale", 4, false).await.map(drop),
             };
             assert_eq!(outcome.is_err(), refused, "there: {there}: {outcome:?}");
-            assert_eq!(one::<i64>(&client, left).await == 0, !refused, "there: {there}, refused: {refused}");
+            assert_eq!(one::<i64>(&client, LEFT).await == 0, !refused, "there: {there}, refused: {refused}");
         }
     }
     drop(client);

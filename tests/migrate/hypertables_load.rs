@@ -1,7 +1,7 @@
 //! Sales become a hypertable, and a plain table again, while tills sell, and while whoever converts them is killed.
 
 use crate::common::{Pauses, long};
-use crate::hypertables::{exact, likeness, shop};
+use crate::hypertables::{LEFT, exact, likeness, shop};
 use crate::waits::Waits;
 use crate::{one, stderr};
 use pulso::cluster::Cluster;
@@ -229,8 +229,7 @@ async fn killed(major: u32, kills: u32, sales: u32, tills: usize, pause: Duratio
         .await;
         let told = String::from_utf8_lossy(&output.stdout);
         assert_eq!(kind, there, "seed {seed}, kill {kill}, {phases:?}: {told}{}", stderr(&output));
-        let left = "select count(*) from pg_namespace where nspname in ('pulso_shadow', 'pulso_replaced')";
-        assert_eq!(one::<i64>(&client, left).await, 0, "seed {seed}, kill {kill}, {phases:?}");
+        assert_eq!(one::<i64>(&client, LEFT).await, 0, "seed {seed}, kill {kill}, {phases:?}");
     }
     over.store(true, Ordering::Relaxed);
     let (mut sold, mut live) = (0, 0);

@@ -7,17 +7,16 @@ use std::time::Duration;
 use tokio::task::JoinHandle;
 use tokio_postgres::Client;
 
-/// Each wait: whose, in which statement, since when; milliseconds of the wait and of its statement.
+/// Each wait: whose, in which statement, since when (not noted yet in its first moment); milliseconds of the wait and of its statement.
 const WAITING: &str = "
-  select a.pid, a.query_start::text, l.waitstart::text, (extract(epoch from clock_timestamp() - l.waitstart) * 1000)::bigint,
+  select a.pid, a.query_start::text, coalesce(l.waitstart::text, ''), coalesce((extract(epoch from clock_timestamp() - l.waitstart) * 1000)::bigint, 0),
          (extract(epoch from clock_timestamp() - a.query_start) * 1000)::bigint, left(a.query, 80)
-    from pg_stat_activity a join pg_locks l on l.pid = a.pid and not l.granted
+    from pg_stat_activity a left join pg_locks l on l.pid = a.pid and not l.granted
    where a.datname = current_database()
      and a.wait_event_type = 'Lock'
      and a.backend_type = 'client backend'
      and a.application_name not like 'pulso migrate%'
-     and a.pid <> pg_backend_pid()
-     and l.waitstart is not null";
+     and a.pid <> pg_backend_pid()";
 
 pub struct Waits {
     over: Arc<AtomicBool>,
